@@ -1,0 +1,4 @@
+package cpu
+
+// embedJob is one Embed in flight.
+type embedJob struct{}

@@ -1,0 +1,4 @@
+package cpu
+
+// matmulJob is one matrix product in flight.
+type matmulJob struct{}
