@@ -34,16 +34,15 @@ func MatchPart(pred string, outputs []string) float64 {
 	return 0
 }
 
-// CleanPrediction is RULER's post-processing: white space off both ends, each control character below 32 turned
-// into a newline, and white space off both ends again.
+// CleanPrediction is RULER's post-processing: each control character below 32 becomes a newline, and white space at
+// both ends goes.
 func CleanPrediction(pred string) string {
-	pred = strings.Map(func(r rune) rune {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
 		if r < 32 {
 			return '\n'
 		}
 		return r
-	}, strings.TrimFunc(pred, isSpace))
-	return strings.TrimFunc(pred, isSpace)
+	}, pred))
 }
 
 // percent is the mean of row scores (their sum over n) as RULER prints it, in percent with two decimals.
@@ -60,9 +59,6 @@ func round2(x float64) float64 {
 	y, _ := strconv.ParseFloat(strconv.FormatFloat(x, 'f', 2, 64), 64) // what FormatFloat writes always parses
 	return y
 }
-
-// isSpace is Python's str.isspace for one character.
-func isSpace(r rune) bool { return unicode.IsSpace(r) || 0x1C <= r && r <= 0x1F }
 
 // lower is Python's str.lower. It differs from strings.ToLower in the two letters Unicode maps by more than a
 // table: U+0130 becomes an i and a combining dot, and a capital sigma at the end of a word the final form.

@@ -94,7 +94,7 @@ func TestLower(t *testing.T) {
 
 func TestCleanPrediction(t *testing.T) {
 	for s, want := range map[string]string{
-		"": "", " \x1f\u3000": "", "\x00a\tb\x01": "a\nb", "\u00a0a\x7f": "a\x7f", "a\n b ": "a\n b",
+		"": "", " \x1f\u3000": "", "\x00a\tb\x01": "a\nb", "a\x1f\x20b\x1c": "a\n b", "\u00a0a\x7f": "a\x7f", "a\n b ": "a\n b",
 	} {
 		if got := CleanPrediction(s); got != want {
 			t.Errorf("CleanPrediction(%q) = %q, want %q", s, got, want)

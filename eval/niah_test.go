@@ -12,15 +12,22 @@ import (
 	"unicode"
 )
 
-// toyCount counts words and marks, and twelve tokens for a chat template.
+// toyCount counts one token for every three letters or digits begun and for every mark, and twelve for a chat
+// template.
 func toyCount(p Prompt) (int, error) {
-	n, inWord := 12, false
+	n, run := 12, 0
 	for _, r := range p.User + p.Prefix {
-		word := unicode.IsLetter(r) || unicode.IsNumber(r)
-		if !unicode.IsSpace(r) && !(word && inWord) {
+		switch {
+		case unicode.IsLetter(r) || unicode.IsNumber(r):
+			if run%3 == 0 {
+				n++
+			}
+			run++
+			continue
+		case !unicode.IsSpace(r):
 			n++
 		}
-		inWord = word
+		run = 0
 	}
 	return n, nil
 }
@@ -232,6 +239,21 @@ func TestGeneratorRefuses(t *testing.T) {
 			t.Errorf("%s %q %d: %v, want %q", c.task, c.essay, c.length, err, c.want)
 		}
 	}
+	g, err := NewGenerator("niah_single_2", "a b.", 262, 1, toyCount) // just long enough for sample 0
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	for i := range 50 {
+		if s, err := g.Sample(i); err != nil && strings.Contains(err.Error(), "does not fit") {
+			refused++
+		} else if err != nil || s.Tokens+s.MaxNew > 262 {
+			t.Errorf("sample %d: %d tokens, %v", i, s.Tokens, err)
+		}
+	}
+	if refused == 0 || refused == 50 {
+		t.Errorf("%d of 50 samples refused", refused)
+	}
 	broken := func(Prompt) (int, error) { return 0, fmt.Errorf("no template") }
 	if _, err := NewGenerator("niah_single_2", "a b.", 4096, 1, broken); err == nil || !strings.Contains(err.Error(), "no template") {
 		t.Errorf("count fails: %v", err)
@@ -273,6 +295,17 @@ func TestSeed(t *testing.T) {
 	}
 	if got, want := drawDepths(rng, 4), []int{46, 54, 72, 100}; !slices.Equal(got, want) {
 		t.Errorf("seed 1: depths %v, want %v", got, want)
+	}
+}
+
+func TestNeedlesAreDistinct(t *testing.T) {
+	const count = 4000 // so many that a key and a value come up twice among them
+	keys, values := map[string]bool{}, map[string]bool{}
+	for _, n := range drawNeedles(stream(4, "distinct", 0), count) {
+		keys[n.key], values[n.value] = true, true
+	}
+	if len(keys) != count || len(values) != count {
+		t.Errorf("%d keys and %d values in %d needles", len(keys), len(values), count)
 	}
 }
 

@@ -111,14 +111,12 @@ func (g *Generator) sample(index, size int) (Sample, error) {
 
 // Sample makes sample index. Its prompt and its answer together take at most the length asked for.
 func (g *Generator) Sample(index int) (Sample, error) {
-	for size := g.size; ; size -= g.step {
-		s, err := g.sample(index, max(0, size))
+	for size := g.size; size >= 0; size -= g.step { // size is a multiple of step
+		s, err := g.sample(index, size)
 		if err != nil || s.Tokens+s.MaxNew <= g.length {
 			return s, err
 		}
-		if size <= 0 {
-			return Sample{}, fmt.Errorf("ruler: %s sample %d takes %d tokens without any filling: --length %d is too short",
-				g.task.name, index, s.Tokens+s.MaxNew, g.length)
-		}
 	}
+	return Sample{}, fmt.Errorf("ruler: %s sample %d does not fit even without filling: --length %d is too short",
+		g.task.name, index, g.length)
 }

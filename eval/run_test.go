@@ -156,6 +156,18 @@ func TestRunRULERRefuses(t *testing.T) {
 			t.Errorf("%s: error %v, report %+v", want, err, report)
 		}
 	}
+	opt := options(2)
+	opt.Out = t.TempDir()
+	if err := os.WriteFile(opt.file("niah_multikey_1"), []byte("kept"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := RunRULER(context.Background(), opt, never, toyCount, nil); err == nil || !strings.Contains(err.Error(), "niah_multikey_1.jsonl exists") {
+		t.Errorf("file of the second task: %v", err)
+	}
+	if f, err := createNew(opt.file("niah_multikey_1")); err == nil {
+		f.Close()
+		t.Error("createNew opened a file that was there")
+	}
 	other := func(ctx context.Context, p Prompt, maxNew int) (Output, error) { return Output{PromptTokens: 1}, nil }
 	if _, err := RunRULER(context.Background(), options(2), other, toyCount, nil); err == nil || !strings.Contains(err.Error(), "render alike") {
 		t.Errorf("generate and count disagree: %v", err)
