@@ -234,6 +234,7 @@ func TestGeneratorRefuses(t *testing.T) {
 		{"niah_single_2", "a b.", 150, "too short"},
 		{"niah_single_2", "a b.", 0, "too short"},
 		{"niah_single_2", "a b.", -1 << 62, "too short"},
+		{"niah_single_2", "a b.", 1 << 40, "at most"},
 	} {
 		if _, err := NewGenerator(c.task, c.essay, c.length, 1, toyCount); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s %q %d: %v, want %q", c.task, c.essay, c.length, err, c.want)

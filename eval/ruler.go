@@ -33,6 +33,10 @@ func newRULERTask(name string, essay []string) (rulerTask, error) {
 	return rulerTask{}, fmt.Errorf("ruler: unknown task %q; known are %s", name, strings.Join(RULERTasks(), ", "))
 }
 
+// maxLength bounds the prompts' lengths in tokens, far beyond any model, so that a slip of the keyboard does not
+// fill the memory.
+const maxLength = 1 << 22
+
 // A Generator makes the samples of one RULER task at one length, each from the seed and its index alone.
 type Generator struct {
 	task   rulerTask
@@ -56,6 +60,9 @@ func NewGenerator(task, essay string, length int, seed uint64, count Count) (*Ge
 	if err != nil {
 		return nil, err
 	}
+	if length > maxLength {
+		return nil, fmt.Errorf("ruler: --length %d: at most %d", length, maxLength)
+	}
 	g := &Generator{task: t, count: count, length: length, seed: seed}
 	bare, err := g.tokens(0)
 	if err != nil {
@@ -71,7 +78,10 @@ func NewGenerator(task, essay string, length int, seed uint64, count Count) (*Ge
 	}
 	estimate := int(float64(t.probe) * float64(length) / float64(first))
 	g.step = max(1, estimate/256)
-	return g, g.search(3 * estimate / g.step)
+	if err := g.search(3 * estimate / g.step); err != nil {
+		return nil, err
+	}
+	return g, nil
 }
 
 // search sets size to the largest multiple of step, up to limit steps, that fits.
