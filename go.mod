@@ -11,3 +11,5 @@ require (
 	github.com/spf13/cobra v1.10.2
 	golang.org/x/sync v0.24.0
 )
+
+require golang.org/x/sys v0.46.0 // indirect

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+)
+
+// bar shows a prefill's progress on a terminal; elsewhere it does nothing.
+type bar struct {
+	b      *progressbar.ProgressBar
+	tokens int
+	layers int
+	start  time.Time
+}
+
+func newBar(w io.Writer, tokens, layers int) *bar {
+	b := &bar{tokens: tokens, layers: layers, start: time.Now()}
+	if isTerminal(w) {
+		b.b = progressbar.NewOptions(barSteps, progressbar.OptionSetWriter(w), progressbar.OptionClearOnFinish(),
+			progressbar.OptionSetPredictTime(true), progressbar.OptionSetWidth(30), progressbar.OptionThrottle(100*time.Millisecond))
+	}
+	return b
+}
+
+// barSteps is the resolution of the bar.
+const barSteps = 1000
+
+func (b *bar) update(layer int, done float64) {
+	if b.b == nil {
+		return
+	}
+	rate := done * float64(b.tokens) / time.Since(b.start).Seconds()
+	b.b.Describe(fmt.Sprintf("prefill layer %d/%d, %.0f tokens/s", layer+1, b.layers, rate))
+	_ = b.b.Set(int(done * barSteps)) // a bar that cannot be drawn spoils nothing
+}
+
+// close clears the line. It may be called again.
+func (b *bar) close() {
+	if b.b != nil {
+		_ = b.b.Finish()
+		b.b = nil
+	}
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+
+	"github.com/pbs-run/pbs-run/eval"
+	"github.com/pbs-run/pbs-run/model"
+	"github.com/pbs-run/pbs-run/tokenizer"
+)
+
+func evalCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "eval",
+		Short: "Run a benchmark and score it as its own scripts do",
+	}
+	cmd.AddCommand(rulerCommand())
+	return cmd
+}
+
+// rulerFlags are the flags of eval ruler beside the engine's.
+type rulerFlags struct {
+	engineFlags
+	eval.RULEROptions
+	essay string
+	json  bool
+}
+
+func rulerCommand() *cobra.Command {
+	var f rulerFlags
+	cmd := &cobra.Command{
+		Use:   "ruler --model DIR --tasks niah_single_2,niah_multikey_1 --length N --samples N --seed S",
+		Short: "RULER (arXiv 2404.06654): needles in a haystack, made from a seed at any length",
+		Long: `Make RULER prompts of a length from a seed, answer them greedily and score them by RULER's string match.
+The essay that needles are hidden in is --essay, by default document.txt beside the model folder.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runRuler(cmd.Context(), &f, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f.engineFlags.register(cmd)
+	fl := cmd.Flags()
+	fl.StringSliceVar(&f.Tasks, "tasks", eval.RULERTasks(), "tasks, separated by commas")
+	fl.IntVar(&f.Length, "length", 4096, "tokens of prompt and answer together")
+	fl.IntVar(&f.Samples, "samples", 100, "prompts per task")
+	fl.Uint64VarP(&f.Seed, "seed", "s", 42, "seed of the prompts")
+	fl.StringVar(&f.essay, "essay", "", "text file to hide needles in")
+	fl.StringVar(&f.Out, "out", "", "folder for <task>.jsonl files with every prompt and prediction")
+	fl.BoolVar(&f.json, "json", false, "print one JSON object")
+	return cmd
+}
+
+func runRuler(ctx context.Context, f *rulerFlags, stdout, stderr io.Writer) error {
+	e, err := f.open()
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	if f.Essay, err = f.readEssay(e.dir); err != nil {
+		return err
+	}
+	tok, err := e.tokenizer()
+	if err != nil {
+		return err
+	}
+	defer tok.Close()
+	s, err := e.session(f.Length, 0) // prompt and answer share the length
+	if err != nil {
+		return err
+	}
+	a := answerer{e: e, tok: tok, s: s}
+	progress := func(eval.Progress) {}
+	if isTerminal(stderr) {
+		bar := progressbar.NewOptions(len(f.Tasks)*f.Samples, progressbar.OptionSetWriter(stderr), progressbar.OptionClearOnFinish(),
+			progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100*time.Millisecond))
+		progress = func(p eval.Progress) {
+			bar.Describe(fmt.Sprintf("%s %d/%d, score %.2f", p.Task, p.Done, p.Samples, p.Score))
+			_ = bar.Add(1) // a bar that cannot be drawn spoils nothing
+		}
+	}
+	report, err := eval.RunRULER(ctx, f.RULEROptions, a.generate, a.count, progress)
+	if err != nil && len(report.Tasks) == 0 {
+		return err
+	}
+	if f.json {
+		err = errors.Join(err, json.NewEncoder(stdout).Encode(struct {
+			Model     string `json:"model"`
+			Attention string `json:"attention"`
+			Precision string `json:"precision"`
+			KVDType   string `json:"kv_dtype"`
+			eval.RULERReport
+		}{e.dir, e.method.String(), e.precision, f.kvDType, report}))
+		return err
+	}
+	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "task\tlength\tsamples\tscore\tnulls\tfailed\tTTFT s\tseconds")
+	for _, t := range report.Tasks {
+		fmt.Fprintf(w, "%s\t%d\t%d\t%.2f\t%d\t%d\t%.2f\t%.0f\n", t.Task, t.Length, t.Samples, t.Score, t.Nulls, t.Failed, t.MeanTTFTSeconds, t.Seconds)
+	}
+	return errors.Join(err, w.Flush())
+}
+
+// readEssay returns the haystack's text.
+func (f *rulerFlags) readEssay(dir string) (string, error) {
+	path := f.essay
+	if path == "" {
+		path = filepath.Join(dir, "..", "document.txt")
+	}
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) && f.essay == "" {
+		return "", fmt.Errorf("no essay at %s: give a text file with --essay", path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read essay: %w", err)
+	}
+	return string(b), nil
+}
+
+// answerer answers evaluation prompts, each in the same session from an empty cache.
+type answerer struct {
+	e   *engine
+	tok *tokenizer.Tokenizer
+	s   *model.Session
+}
+
+// ids renders p: the user's message through the chat template, then the start of the answer as it is.
+func (a *answerer) ids(p eval.Prompt) ([]int32, error) {
+	ids, err := a.tok.ChatIDs([]tokenizer.Message{{Role: "user", Content: p.User}}, true, false)
+	if err != nil {
+		return nil, err
+	}
+	prefix, err := a.tok.Encode(p.Prefix, tokenizer.EncodeOptions{})
+	return append(ids, prefix...), err
+}
+
+func (a *answerer) count(p eval.Prompt) (int, error) {
+	ids, err := a.ids(p)
+	return len(ids), err
+}
+
+func (a *answerer) generate(ctx context.Context, p eval.Prompt, maxNew int) (eval.Output, error) {
+	start := time.Now()
+	ids, err := a.ids(p)
+	if err != nil {
+		return eval.Output{}, err
+	}
+	out := eval.Output{PromptTokens: len(ids)}
+	a.s.Truncate(0)
+	var answer []int32
+	greedy := model.Options{Sampling: model.Sampling{TopP: 1, RepetitionPenalty: 1}, MaxNew: maxNew}
+	for id, err := range a.s.Generate(ctx, ids, greedy) {
+		if err != nil {
+			return out, err
+		}
+		if len(answer) == 0 {
+			out.TTFT = time.Since(start)
+		}
+		answer = append(answer, id)
+	}
+	out.NewTokens, out.Total = len(answer), time.Since(start)
+	out.Text, err = a.tok.Decode(answer, true)
+	return out, err
+}

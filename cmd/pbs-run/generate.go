@@ -1,0 +1,252 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pbs-run/pbs-run/model"
+)
+
+// generateFlags are the flags of generate beside the engine's.
+type generateFlags struct {
+	engineFlags
+	input     inputFlags
+	sampling  samplingFlags
+	maxNew    int
+	ignoreEOS bool
+	stop      []string
+	truncate  string
+	debug     bool
+	json      bool
+}
+
+func generateCommand() *cobra.Command {
+	var f generateFlags
+	cmd := &cobra.Command{
+		Use:   "generate --model DIR|org/name [flags] [question...]",
+		Short: "Answer a prompt, streaming the answer to standard output",
+		Long: `Answer a prompt. The prompt is the --prompt-file (or standard input, as "-"), followed by the question given as
+arguments; either alone will do, and with neither standard input is the prompt. It goes through the model's chat
+template unless --no-chat-template is given. The answer streams to standard output, a summary goes to standard error.
+
+  pbs-run generate -m Qwen/Qwen2.5-7B-Instruct-1M -f book.txt "Who is the narrator?"
+  pbs-run generate -m DIR -f document.txt --needle --seed 3     # hide a fact in the document and ask for it`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.input.question = strings.Join(args, " ")
+			return runGenerate(cmd.Context(), &f, cmd.Flags().Changed, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f.engineFlags.register(cmd)
+	f.input.register(cmd)
+	f.sampling.register(cmd)
+	fl := cmd.Flags()
+	fl.IntVarP(&f.maxNew, "max-new-tokens", "n", 256, "tokens to generate at most")
+	fl.BoolVar(&f.ignoreEOS, "ignore-eos", false, "go on after a stop token")
+	fl.StringArrayVar(&f.stop, "stop", nil, "end the answer before this text; may be repeated")
+	fl.StringVar(&f.truncate, "truncate", "", "middle: cut the middle out of a prompt that is too long for the model")
+	fl.BoolVar(&f.debug, "debug", false, "check every layer's output for NaN and infinity")
+	fl.BoolVar(&f.json, "json", false, "print one JSON object instead of the answer and the summary")
+	return cmd
+}
+
+// result is what generate --json prints.
+type result struct {
+	Model           string    `json:"model"`
+	PromptTokens    int       `json:"prompt_tokens"`
+	TruncatedTokens int       `json:"truncated_tokens"`
+	OutputIDs       []int32   `json:"output_ids"`
+	Text            string    `json:"text"`
+	FinishReason    string    `json:"finish_reason"` // stop, length or interrupted
+	LoadSeconds     float64   `json:"load_seconds"`
+	TTFT            float64   `json:"ttft_seconds"` // from before tokenisation to the first token
+	TotalSeconds    float64   `json:"total_seconds"`
+	PrefillRate     float64   `json:"prefill_tokens_per_second"`
+	DecodeRate      float64   `json:"decode_tokens_per_second"`
+	Attention       string    `json:"attention"`
+	Density         float64   `json:"density"`
+	DensityPerLayer []float64 `json:"density_per_layer"`
+	Precision       string    `json:"precision"`
+	KVDType         string    `json:"kv_dtype"`
+	ISA             string    `json:"isa"`
+	Threads         int       `json:"threads"`
+	Seed            uint64    `json:"seed"`
+	PeakRSS         int64     `json:"peak_rss_bytes"`
+	Needle          *needle   `json:"needle,omitempty"`
+}
+
+func runGenerate(ctx context.Context, f *generateFlags, changed func(string) bool, stdin io.Reader, stdout, stderr io.Writer) error {
+	if f.maxNew < 1 {
+		return fmt.Errorf("--max-new-tokens %d: want 1 or more", f.maxNew)
+	}
+	if f.truncate != "" && f.truncate != "middle" {
+		return fmt.Errorf("--truncate %q: want middle", f.truncate)
+	}
+	if err := f.input.check(); err != nil {
+		return err
+	}
+	if !changed("seed") {
+		f.sampling.Seed = rand.Uint64()
+	}
+	e, err := f.open()
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	opt := model.Options{Sampling: f.sampling.over(e.Config.Sampling, changed), MaxNew: f.maxNew, IgnoreEOS: f.ignoreEOS}
+	if err := opt.Validate(); err != nil {
+		return err
+	}
+	in, err := f.input.read(stdin, f.sampling.Seed)
+	if err != nil {
+		return err
+	}
+	if in.needle != nil && !f.json {
+		fmt.Fprintf(stdout, "Question: %s\nAnswer:   ", in.needle.Question)
+	}
+	r, err := f.answer(ctx, e, in, opt, stdout, stderr)
+	if err != nil && r.FinishReason != "interrupted" {
+		return err
+	}
+	r.Needle = in.needle.judge(r.Text)
+	if f.json {
+		if err := json.NewEncoder(stdout).Encode(r); err != nil {
+			return err
+		}
+	} else {
+		r.summary(stderr)
+	}
+	if err == nil && r.Needle != nil && !r.Needle.Found {
+		err = fmt.Errorf("the answer does not hold the needle's number %s", r.Needle.Expected)
+	}
+	return err
+}
+
+// answer tokenizes, prefills and decodes. Its result is good as far as it got when ctx ends the run.
+func (f *generateFlags) answer(ctx context.Context, e *engine, in input, opt model.Options, stdout, stderr io.Writer) (result, error) {
+	r := result{
+		Model: e.dir, Attention: e.method.String(), Precision: e.precision, KVDType: f.kvDType, ISA: e.dev.ISA(),
+		Threads: e.dev.Threads(), Seed: opt.Seed, LoadSeconds: e.loadTime.Seconds(), OutputIDs: []int32{},
+	}
+	start := time.Now() // a user waits for tokenisation too
+	ids, tok, err := in.tokens(e)
+	if err != nil {
+		return r, err
+	}
+	if tok != nil {
+		defer tok.Close()
+	}
+	if ids, r.TruncatedTokens = f.cut(ids, e.MaxPositions-opt.MaxNew); r.TruncatedTokens > 0 {
+		fmt.Fprintf(stderr, "pbs-run: --truncate middle: cut %d of %d prompt tokens out of the middle\n", r.TruncatedTokens, len(ids)+r.TruncatedTokens)
+	}
+	r.PromptTokens = len(ids)
+	s, err := e.session(len(ids), opt.MaxNew)
+	if err != nil {
+		return r, err
+	}
+	if f.debug {
+		s.AfterLayer = checkFinite
+	}
+	bar := newBar(stderr, len(ids), e.Layers)
+	s.OnProgress(bar.update)
+	out := newAnswer(tok, f.stop, stdout, f.json)
+	r.FinishReason = "length"
+	for id, err := range s.Generate(ctx, ids, opt) {
+		bar.close()
+		if err != nil {
+			r.FinishReason = "interrupted"
+			if ctx.Err() == nil {
+				return r, err
+			}
+			r.finish(start, out)
+			return r, err
+		}
+		if len(r.OutputIDs) == 0 {
+			r.TTFT = time.Since(start).Seconds()
+		}
+		r.OutputIDs = append(r.OutputIDs, id)
+		if e.IsEOS(id) && !opt.IgnoreEOS {
+			r.FinishReason = "stop"
+			break
+		}
+		stopped, err := out.add(id)
+		if err != nil {
+			return r, err
+		}
+		if stopped {
+			r.FinishReason = "stop"
+			break
+		}
+	}
+	r.finish(start, out)
+	r.Density, r.DensityPerLayer = 1, ones(e.Layers)
+	return r, out.err
+}
+
+func (r *result) finish(start time.Time, out *answer) {
+	out.flush()
+	r.Text = out.text.String()
+	r.TotalSeconds = time.Since(start).Seconds()
+	if r.TTFT > 0 {
+		r.PrefillRate = float64(r.PromptTokens) / r.TTFT
+	}
+	if n := len(r.OutputIDs) - 1; n > 0 {
+		r.DecodeRate = float64(n) / (r.TotalSeconds - r.TTFT)
+	}
+	r.PeakRSS = peakRSS()
+}
+
+// ones is the density of dense attention.
+func ones(n int) []float64 {
+	d := make([]float64, n)
+	for i := range d {
+		d[i] = 1
+	}
+	return d
+}
+
+// cut keeps the first and the last half of limit tokens where --truncate middle asks for it. It returns how many it dropped.
+func (f *generateFlags) cut(ids []int32, limit int) ([]int32, int) {
+	if f.truncate != "middle" || len(ids) <= limit || limit < 2 {
+		return ids, 0
+	}
+	head, tail := limit/2, limit-limit/2
+	return append(ids[:head:head], ids[len(ids)-tail:]...), len(ids) - limit
+}
+
+// summary prints r for people.
+func (r *result) summary(w io.Writer) {
+	fmt.Fprintf(w, "\nprompt %d tokens · first token after %.2f s (%.0f tokens/s) · %d new tokens", r.PromptTokens, r.TTFT, r.PrefillRate, len(r.OutputIDs))
+	if r.DecodeRate > 0 {
+		fmt.Fprintf(w, " (%.1f tokens/s)", r.DecodeRate)
+	}
+	fmt.Fprintf(w, " · %s\nattention %s, density %.3f · %s on %s, %d threads, KV %s · peak memory %s · seed %d\n",
+		r.FinishReason, r.Attention, r.Density, r.Precision, r.ISA, r.Threads, r.KVDType, model.GiB(r.PeakRSS), r.Seed)
+	if r.Needle != nil {
+		verdict := "RIGHT"
+		if !r.Needle.Found {
+			verdict = "WRONG"
+		}
+		fmt.Fprintf(w, "needle %s at %.0f %% of the document: %s\n", r.Needle.Expected, 100*r.Needle.Depth, verdict)
+	}
+}
+
+// isTerminal reports whether w is a terminal that wants bars.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+var errEmptyPrompt = errors.New("the prompt is empty: give a question, --prompt-file, --messages, --ids or text on standard input")

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pbs-run/pbs-run/eval"
+	"github.com/pbs-run/pbs-run/loader"
+	"github.com/pbs-run/pbs-run/tokenizer"
+)
+
+// maxInputBytes bounds what is read as a prompt: far above 1M tokens.
+const maxInputBytes = 1 << 30
+
+// inputFlags say where the prompt comes from.
+type inputFlags struct {
+	question     string
+	file         string
+	messages     string
+	ids          string
+	system       string
+	raw          bool
+	parseSpecial bool
+	hide         bool
+}
+
+func (f *inputFlags) register(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVarP(&f.file, "prompt-file", "f", "", "file that holds the prompt, or the document in front of the question; - is standard input")
+	fl.StringVar(&f.messages, "messages", "", `JSON file with a chat: [{"role": "user", "content": "..."}, ...]`)
+	fl.StringVar(&f.ids, "ids", "", "JSON file with an array of token ids, used as they are")
+	fl.StringVar(&f.system, "system", "", "system message in front of the prompt")
+	fl.BoolVar(&f.raw, "no-chat-template", false, "continue the prompt as plain text; special tokens in it are recognised, as Hugging Face does")
+	fl.BoolVar(&f.parseSpecial, "parse-special", false, "recognise special tokens written in a chat message")
+	fl.BoolVar(&f.hide, "needle", false, "hide a number, drawn from --seed, in the --prompt-file and ask for it")
+}
+
+// check finds flags that exclude each other.
+func (f *inputFlags) check() error {
+	var sources []string
+	for _, s := range []struct {
+		name string
+		used bool
+	}{
+		{"--ids", f.ids != ""},
+		{"--messages", f.messages != ""},
+		{"a question or --prompt-file", f.question != "" || f.file != ""},
+	} {
+		if s.used {
+			sources = append(sources, s.name)
+		}
+	}
+	switch {
+	case len(sources) > 1:
+		return fmt.Errorf("%s exclude each other", strings.Join(sources, ", "))
+	case f.hide && (f.file == "" || f.question != "" || f.raw):
+		return errors.New("--needle needs --prompt-file, asks its own question, and goes through the chat template")
+	case f.system != "" && (f.raw || f.ids != "" || f.messages != ""):
+		return errors.New("--system is for a prompt that goes through the chat template")
+	}
+	return nil
+}
+
+// input is a prompt before tokenisation: ids, messages, or plain text.
+type input struct {
+	ids          []int32
+	messages     []tokenizer.Message
+	text         string
+	parseSpecial bool
+	needle       *needle
+}
+
+// needle is a number hidden in the prompt.
+type needle struct {
+	Question string  `json:"question"`
+	Expected string  `json:"expected"`
+	Depth    float64 `json:"depth"` // 0 to 1: where in the document
+	Found    bool    `json:"found"`
+}
+
+// judge says whether the answer holds the number.
+func (n *needle) judge(answer string) *needle {
+	if n != nil {
+		n.Found = strings.Contains(answer, n.Expected)
+	}
+	return n
+}
+
+func (f *inputFlags) read(stdin io.Reader, seed uint64) (input, error) {
+	in := input{parseSpecial: f.parseSpecial}
+	switch {
+	case f.ids != "":
+		ids, err := readIDs(f.ids)
+		in.ids = ids
+		return in, err
+	case f.messages != "":
+		err := loader.ReadJSON(f.messages, maxInputBytes, &in.messages)
+		if err == nil && len(in.messages) == 0 {
+			err = fmt.Errorf("messages %s: no message", f.messages)
+		}
+		return in, err
+	}
+	text, err := f.document(stdin)
+	if err != nil {
+		return in, err
+	}
+	if f.hide {
+		h, err := eval.HideNeedle(text, seed)
+		if err != nil {
+			return in, err
+		}
+		in.needle = &needle{Question: h.Question, Expected: h.Answer, Depth: float64(h.Offset) / float64(len(h.Document))}
+		text = h.Prompt.User
+	} else if text != "" && f.question != "" {
+		text = strings.TrimRight(text, "\n") + "\n\n" + f.question
+	} else {
+		text += f.question
+	}
+	if text == "" {
+		return in, errEmptyPrompt
+	}
+	if f.raw {
+		in.text = text
+		return in, nil
+	}
+	if f.system != "" {
+		in.messages = append(in.messages, tokenizer.Message{Role: "system", Content: f.system})
+	}
+	in.messages = append(in.messages, tokenizer.Message{Role: "user", Content: text})
+	return in, nil
+}
+
+// document reads the prompt file, or standard input where that is the only source.
+func (f *inputFlags) document(stdin io.Reader) (string, error) {
+	name := f.file
+	if name == "" && f.question != "" {
+		return "", nil
+	}
+	if name != "" && name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return "", fmt.Errorf("read prompt: %w", err)
+		}
+		defer file.Close()
+		stdin = file
+	} else {
+		name = "standard input"
+	}
+	b, err := io.ReadAll(io.LimitReader(stdin, maxInputBytes+1))
+	if err != nil {
+		return "", fmt.Errorf("read prompt %s: %w", name, err)
+	}
+	if len(b) > maxInputBytes {
+		return "", fmt.Errorf("read prompt %s: more than %d bytes", name, maxInputBytes)
+	}
+	return string(b), nil
+}
+
+// readIDs reads a JSON array of token ids.
+func readIDs(path string) ([]int32, error) {
+	var ids []int32
+	if err := loader.ReadJSON(path, maxInputBytes, &ids); err != nil {
+		return nil, err
+	}
+	if len(ids) == 0 {
+		return nil, fmt.Errorf("ids %s: no token id", path)
+	}
+	return ids, nil
+}
+
+// tokens turns the input into ids. Given ids need no tokenizer; it is then nil if the folder has none.
+func (in *input) tokens(e *engine) ([]int32, *tokenizer.Tokenizer, error) {
+	tok, err := e.tokenizer()
+	if in.ids != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return in.ids, nil, nil
+		}
+		return in.ids, tok, err
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	var ids []int32
+	if in.messages != nil {
+		ids, err = tok.ChatIDs(in.messages, true, in.parseSpecial)
+	} else {
+		ids, err = tok.Encode(in.text, tokenizer.EncodeOptions{AddSpecial: true, ParseSpecial: true})
+	}
+	if err != nil {
+		tok.Close()
+		return nil, nil, err
+	}
+	return ids, tok, nil
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pbs-run/pbs-run/loader"
+)
+
+// logitsFlags are the flags of logits beside the engine's.
+type logitsFlags struct {
+	engineFlags
+	ids       string
+	positions string
+	out       string
+}
+
+func logitsCommand() *cobra.Command {
+	var f logitsFlags
+	cmd := &cobra.Command{
+		Use:   "logits --model DIR --ids FILE.json --out FILE.safetensors [flags]",
+		Short: "Write a prompt's logits to a safetensors file",
+		Long: `Write the logits of one prefill to a safetensors file, to compare engines: logits [positions, vocab] F32 and
+positions [positions] I64. The ids are used as given; no BOS is added.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runLogits(cmd.Context(), &f) },
+	}
+	f.engineFlags.register(cmd)
+	fl := cmd.Flags()
+	fl.StringVar(&f.ids, "ids", "", "JSON file with an array of token ids")
+	fl.StringVar(&f.positions, "positions", "last", "positions to write: last, all, or a list such as 1,5,9")
+	fl.StringVar(&f.out, "out", "", "safetensors file to write")
+	must(cmd.MarkFlagRequired("ids"))
+	must(cmd.MarkFlagRequired("out"))
+	return cmd
+}
+
+func runLogits(ctx context.Context, f *logitsFlags) error {
+	ids, err := readIDs(f.ids)
+	if err != nil {
+		return err
+	}
+	want, err := parsePositions(f.positions, len(ids))
+	if err != nil {
+		return err
+	}
+	e, err := f.open()
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	s, err := e.session(len(ids), 0)
+	if err != nil {
+		return err
+	}
+	w, err := loader.Create(f.out, []loader.Out{
+		{Name: "logits", DType: "F32", Dims: []int{len(want), e.Vocab}},
+		{Name: "positions", DType: "I64", Dims: []int{len(want)}},
+	})
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	err = s.Logits(ctx, ids, want, func(_ int, logits []float32) error {
+		_, err := w.Write(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(logits))), 4*len(logits)))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, p := range want {
+		if _, err := w.Write(binary.LittleEndian.AppendUint64(nil, uint64(p))); err != nil {
+			return err
+		}
+	}
+	return w.Close()
+}
+
+// parsePositions reads --positions for a prompt of n tokens. A list is sorted, and a position named twice is written once.
+func parsePositions(spec string, n int) ([]int, error) {
+	switch spec {
+	case "last":
+		return []int{n - 1}, nil
+	case "all":
+		want := make([]int, n)
+		for i := range want {
+			want[i] = i
+		}
+		return want, nil
+	}
+	var want []int
+	for _, word := range strings.Split(spec, ",") {
+		p, err := strconv.Atoi(strings.TrimSpace(word))
+		if err != nil {
+			return nil, fmt.Errorf("--positions %q: want last, all, or numbers separated by commas", spec)
+		}
+		if p < 0 || p >= n {
+			return nil, fmt.Errorf("--positions %q: %d is outside 0 to %d", spec, p, n-1)
+		}
+		want = append(want, p)
+	}
+	slices.Sort(want)
+	return slices.Compact(want), nil
+}

@@ -1,0 +1,65 @@
+// Command pbs-run answers from long documents with Llama-3.x and Qwen2.5 models, and measures how it does so.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes beside 0 and 1 are those of a shell: 128 + the signal that ended the run.
+const (
+	exitInterrupt = 130
+	exitTerminate = 143
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		sig := <-signals
+		signal.Stop(signals) // a second one kills
+		cancel(signalError{sig})
+	}()
+	err := rootCommand().ExecuteContext(ctx)
+	var sig signalError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &sig) && sig.Signal == syscall.SIGTERM:
+		return exitTerminate
+	case errors.As(err, &sig):
+		return exitInterrupt
+	}
+	fmt.Fprintln(os.Stderr, "pbs-run:", err)
+	return 1
+}
+
+// signalError is the cause of a context that a signal ended.
+type signalError struct{ os.Signal }
+
+func (e signalError) Error() string { return e.Signal.String() }
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "pbs-run",
+		Short: "Long-context LLM inference with Permuted Block-Sparse Attention",
+		Long: `pbs-run runs Llama-3.x and Qwen2.5 models from Hugging Face folders on prompts of up to
+hundreds of thousands of tokens, and measures what it does.
+
+Exit codes: 0 success, 1 error, 130 interrupted (Ctrl-C), 143 terminated.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(generateCommand(), logitsCommand(), tokenizeCommand(), inspectCommand(), verifyCommand(), benchCommand(), evalCommand())
+	return root
+}
