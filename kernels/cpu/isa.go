@@ -2,6 +2,7 @@ package cpu
 
 /*
 #cgo CFLAGS: -std=gnu11 -O3 -Wall
+#cgo LDFLAGS: -lm
 #include "host.h"
 */
 import "C"
@@ -19,11 +20,11 @@ import (
 type isa uint8
 
 const (
-	portable   isa = iota // plain C
-	avx2                  // AVX2, FMA, F16C
-	avx512                // AVX-512 F, BW, DQ, VL
-	avx512bf16            // and BF16 dot products
-	amx                   // and AMX tiles with BF16
+	portable   isa = C.PBS_PORTABLE   // plain C
+	avx2       isa = C.PBS_AVX2       // AVX2, FMA, F16C
+	avx512     isa = C.PBS_AVX512     // AVX-512 F, BW, DQ, VL
+	avx512bf16 isa = C.PBS_AVX512BF16 // and BF16 dot products
+	amx        isa = C.PBS_AMX        // and AMX tiles with BF16
 )
 
 // setNames are what Options.ISA and PBS_CPU accept, weakest first.

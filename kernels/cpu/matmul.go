@@ -1,4 +1,288 @@
 package cpu
 
-// matmulJob is one matrix product in flight.
-type matmulJob struct{}
+/*
+#cgo noescape pbs_gemm
+#cgo nocallback pbs_gemm
+#cgo noescape pbs_gemv
+#cgo nocallback pbs_gemv
+#cgo noescape pbs_gemm_pack_x
+#cgo nocallback pbs_gemm_pack_x
+#cgo noescape pbs_widen
+#cgo nocallback pbs_widen
+#include "matmul.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/pbs-run/pbs-run/kernels"
+)
+
+const (
+	// gemvRows is the most rows of x that are computed one weight row at a time: up to here memory is the limit, not arithmetic.
+	gemvRows = 8
+	// gemvBytes of weights make an item of such a product: some 5 µs of memory bandwidth, many times what an item costs to start.
+	gemvBytes = 64 << 10
+	// packedBytes bounds the packed rows of x, and with it the rows that share one packing of the weights.
+	packedBytes = 32 << 20
+)
+
+// matmulJob is one matrix product in flight: out = x·wᵀ for a block of rows, cut into panels of weight rows and ranges of x rows.
+type matmulJob struct {
+	kernel  C.int32_t
+	tiling  C.struct_pbs_tiling
+	mode    C.int32_t
+	gemv    bool
+	w, up   kernels.Linear // up is for SwiGLU, where w is gate
+	out     kernels.Tensor // the block's rows
+	x       unsafe.Pointer // packed; or f32 rows for gemv
+	ldx     int            // elements between those
+	cols    int            // weight rows of an item
+	rows    int            // x rows of an item
+	splits  int            // items that share a panel
+	pack    packJob
+	packed  []byte   // x of a block
+	scratch [][]byte // by worker
+	widened []byte   // x of gemv in f32
+}
+
+// packJob packs rows of x for the product that follows; an item is one strip.
+type packJob struct {
+	kernel C.int32_t
+	strip  int // rows
+	bytes  int // packed bytes of a row
+	x      kernels.Tensor
+	dst    []byte
+}
+
+// MatMul computes out = x·wᵀ + bias; see kernels.Dense.
+func (d *Device) MatMul(out, x kernels.Tensor, w kernels.Linear) {
+	d.product(C.PBS_STORE, out, x, w, nil)
+}
+
+// MatMulAdd computes out += x·wᵀ + bias; see kernels.Dense.
+func (d *Device) MatMulAdd(out, x kernels.Tensor, w kernels.Linear) {
+	d.product(C.PBS_ADD, out, x, w, nil)
+}
+
+// SwiGLU computes out = silu(x·gateᵀ) ⊙ (x·upᵀ); see kernels.Dense. gate and up have parts of the same sizes.
+func (d *Device) SwiGLU(out, x kernels.Tensor, gate, up kernels.Linear) {
+	d.product(C.PBS_SWIGLU, out, x, gate, up)
+}
+
+func (d *Device) product(mode C.int32_t, out, x kernels.Tensor, w, up kernels.Linear) {
+	d.checkProduct(mode, out, x, w, up)
+	m := &d.matmul
+	if m.scratch == nil {
+		m.scratch = make([][]byte, d.pool.threads)
+		m.kernel = C.int32_t(d.isa)
+		if d.compute == kernels.F32 {
+			m.kernel = min(m.kernel, C.PBS_AVX512)
+		}
+		m.tiling = C.pbs_gemm_tiling(m.kernel)
+	}
+	if d.Err() != nil || x.Rows() == 0 {
+		return
+	}
+	m.mode, m.w, m.up = mode, w, up
+	if x.Rows() <= gemvRows {
+		d.gemv(out, x)
+	} else {
+		d.gemm(out, x)
+	}
+	m.w, m.up, m.out, m.x, m.pack.x = nil, nil, kernels.Tensor{}, nil, kernels.Tensor{}
+}
+
+// gemv reads every weight once for all rows of x, which it wants in f32.
+func (d *Device) gemv(out, x kernels.Tensor) {
+	m, k := &d.matmul, x.Cols()
+	m.gemv, m.out, m.rows, m.splits = true, out, x.Rows(), 1
+	m.x, m.ldx = unsafe.Pointer(unsafe.SliceData(x.Data)), x.Stride
+	if x.DType != kernels.F32 {
+		if !d.grow(&m.widened, 4*k*gemvRows) {
+			return
+		}
+		m.x, m.ldx = unsafe.Pointer(unsafe.SliceData(m.widened)), k
+		for r := range x.Rows() {
+			C.pbs_widen((*C.float)(unsafe.Add(m.x, 4*k*r)), at(x, r), C.int32_t(x.DType), C.int64_t(k))
+		}
+	}
+	m.cols = max(1, gemvBytes/(k*m.w[0].W.DType.Size()))
+	if m.mode == C.PBS_SWIGLU {
+		m.cols = max(1, m.cols/2)
+	}
+	d.pool.run(m, m.panels())
+}
+
+// gemm packs a block of x once and multiplies it panel by panel.
+func (d *Device) gemm(out, x kernels.Tensor) {
+	m, t, k := &d.matmul, &d.matmul.tiling, x.Cols()
+	dwords := k
+	if t.bf16 != 0 {
+		dwords = (k + 1) / 2
+	}
+	rowBytes := 4 * roundUp(dwords, int(t.step))
+	block := max(packedBytes/rowBytes/int(t.mr), 1) * int(t.mr)
+	blocks := (x.Rows() + block - 1) / block
+	block = roundUp((x.Rows()+blocks-1)/blocks, int(t.mr))
+	m.gemv, m.cols = false, int(t.nb)
+	if m.mode == C.PBS_SWIGLU {
+		m.cols /= 2
+	}
+	m.splitRows(block, k, d.pool.threads)
+	if !d.grow(&m.packed, block*rowBytes) {
+		return
+	}
+	size := int(C.pbs_gemm_scratch(m.kernel, m.mode, C.int64_t(m.rows), C.int64_t(k)))
+	for w := range m.scratch {
+		if !d.grow(&m.scratch[w], size) {
+			return
+		}
+	}
+	m.x = unsafe.Pointer(unsafe.SliceData(m.packed))
+	m.ldx = rowBytes / 4
+	for lo := 0; lo < x.Rows(); lo += block {
+		hi := min(lo+block, x.Rows())
+		m.pack = packJob{kernel: m.kernel, strip: int(t.mr), bytes: rowBytes, x: x.Slice(lo, hi), dst: m.packed}
+		d.pool.run(&m.pack, (hi-lo+int(t.mr)-1)/int(t.mr))
+		m.out = out.Slice(lo, hi)
+		m.splits = (hi - lo + m.rows - 1) / m.rows
+		d.pool.run(m, m.panels()*m.splits)
+	}
+}
+
+// splitRows sets the rows of an item so that every worker gets several, none of which takes long: an interrupt waits for
+// the items in flight.
+func (m *matmulJob) splitRows(block, k, threads int) {
+	limit := 1 << 31 // multiplications: some 50 ms of AVX2
+	if m.kernel == C.PBS_PORTABLE {
+		limit = 1 << 28
+	}
+	mr := int(m.tiling.mr)
+	split := max((6*threads+m.panels()-1)/m.panels(), block*k*int(m.tiling.nb)/limit, 1)
+	m.rows = max(roundUp((block+split-1)/split, mr), min(block, roundUp(64, mr)))
+}
+
+// panels is the number of panels in all parts.
+func (m *matmulJob) panels() int {
+	n := 0
+	for i := range m.w {
+		n += (m.w[i].W.Rows() + m.cols - 1) / m.cols
+	}
+	return n
+}
+
+// do multiplies one panel with one range of x rows.
+func (m *matmulJob) do(worker, i int) {
+	panel, col := i/m.splits, 0
+	for p := range m.w {
+		n := m.w[p].W.Rows()
+		if count := (n + m.cols - 1) / m.cols; panel >= count {
+			panel, col = panel-count, col+n
+			continue
+		}
+		m.multiply(worker, p, panel*m.cols, col+panel*m.cols, i%m.splits*m.rows)
+		return
+	}
+}
+
+// multiply computes columns [n0, n0+cols) of part p, which stand at column col of out, for m.rows rows from row on.
+func (m *matmulJob) multiply(worker, p, n0, col, row int) {
+	n := min(m.cols, m.w[p].W.Rows()-n0)
+	c := C.struct_pbs_product{
+		n: C.int64_t(n), k: C.int64_t(m.w[p].W.Cols()), rows: C.int64_t(min(m.rows, m.out.Rows()-row)),
+		x: unsafe.Add(m.x, 4*m.ldx*row), ldx: C.int64_t(m.ldx),
+		out: unsafe.Add(at(m.out, row), col*m.out.DType.Size()), ldo: C.int64_t(m.out.Stride),
+		kernel: m.kernel, mode: m.mode, out_dtype: C.int32_t(m.out.DType),
+	}
+	c.w[0] = weights(&m.w[p], n0)
+	if m.mode == C.PBS_SWIGLU {
+		c.w[1] = weights(&m.up[p], n0)
+	}
+	if m.gemv {
+		C.pbs_gemv(c)
+		return
+	}
+	c.scratch = unsafe.Pointer(unsafe.SliceData(m.scratch[worker]))
+	C.pbs_gemm(c)
+}
+
+// do packs strip i.
+func (p *packJob) do(_, i int) {
+	lo := i * p.strip
+	rows := min(p.strip, p.x.Rows()-lo)
+	dst := unsafe.Pointer(unsafe.SliceData(p.dst[lo*p.bytes:]))
+	C.pbs_gemm_pack_x(p.kernel, dst, at(p.x, lo), C.int64_t(p.x.Stride), C.int64_t(rows), C.int64_t(p.x.Cols()))
+}
+
+// weights are the rows of part from row n on.
+func weights(part *kernels.Part, n int) C.struct_pbs_weights {
+	w := C.struct_pbs_weights{
+		w:      at(part.W, n),
+		stride: C.int64_t(part.W.Stride * part.W.DType.Size()),
+		dtype:  C.int32_t(part.W.DType),
+	}
+	if !part.Bias.IsZero() {
+		w.bias = unsafe.Pointer(unsafe.SliceData(part.Bias.Data[n*part.Bias.DType.Size():]))
+		w.bias_dtype = C.int32_t(part.Bias.DType)
+	}
+	return w
+}
+
+// at is the address of row r of a matrix.
+func at(t kernels.Tensor, r int) unsafe.Pointer {
+	return unsafe.Pointer(unsafe.SliceData(t.Data[r*t.Stride*t.DType.Size():]))
+}
+
+func roundUp(n, to int) int { return (n + to - 1) / to * to }
+
+// grow makes *buf at least n bytes long, and reports whether that went well. Buffers live until Close: they reach their
+// final size in the first layer.
+func (d *Device) grow(buf *[]byte, n int) bool {
+	if len(*buf) < n {
+		*buf = d.Alloc(kernels.F32, (n+3)/4).Data
+	}
+	return *buf != nil
+}
+
+// checkProduct panics on misshapen arguments.
+func (d *Device) checkProduct(mode C.int32_t, out, x kernels.Tensor, w, up kernels.Linear) {
+	want := kernels.F32
+	if mode == C.PBS_SWIGLU {
+		want = d.compute
+		if len(w) != len(up) {
+			panic(fmt.Sprintf("cpu: SwiGLU with %d gate parts and %d up parts", len(w), len(up)))
+		}
+	}
+	if len(w) == 0 || x.Cols() == 0 {
+		panic("cpu: product without weights or features")
+	}
+	checkMatrix("x", x, d.compute, x.Rows(), x.Cols())
+	checkMatrix("out", out, want, x.Rows(), w.Out())
+	for p := range w {
+		checkPart(&w[p], w[p].W.Rows(), x.Cols())
+		if up != nil {
+			checkPart(&up[p], w[p].W.Rows(), x.Cols())
+		}
+	}
+}
+
+func checkPart(p *kernels.Part, rows, cols int) {
+	checkMatrix("weight", p.W, p.W.DType, rows, cols)
+	if !p.Bias.IsZero() {
+		checkMatrix("bias", p.Bias, p.Bias.DType, 1, rows)
+	}
+}
+
+// checkMatrix panics unless t is a [rows, cols] matrix of dtype dt whose memory holds it. A vector is a matrix of one row.
+func checkMatrix(name string, t kernels.Tensor, dt kernels.DType, rows, cols int) {
+	size := t.DType.Size()
+	if t.DType != dt || t.Dims != [3]int{1, rows, cols} || t.Stride < cols && rows > 1 {
+		panic(fmt.Sprintf("cpu: %s is %v %v stride %d, want %v [%d, %d]", name, t.DType, t.Dims, t.Stride, dt, rows, cols))
+	}
+	if rows > 0 && ((rows-1)*t.Stride+cols)*size > len(t.Data) {
+		panic(fmt.Sprintf("cpu: %s %v stride %d has %d bytes", name, t.Dims, t.Stride, len(t.Data)))
+	}
+}

@@ -1,0 +1,182 @@
+// The driver of matrix products: one panel of weight rows is packed into the worker's L2 cache, widened or paired as the
+// kernel wants it, and every strip of x passes over it. k is cut into chunks where a panel would not fit; then sums are
+// kept in out (or in scratch for SwiGLU) between chunks.
+#include "matmul.h"
+#include <string.h>
+
+static const struct pbs_kernel *kernel_of(int32_t kernel) {
+    switch (kernel) {
+#if defined(__x86_64__)
+    case PBS_AVX2:
+        return &pbs_kernel_avx2;
+    case PBS_AVX512:
+        return &pbs_kernel_avx512;
+    case PBS_AVX512BF16:
+        return &pbs_kernel_avx512bf16;
+    case PBS_AMX:
+        return &pbs_kernel_amx;
+#endif
+    default:
+        return &pbs_kernel_portable;
+    }
+}
+
+static int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// dwords is the packed length of a row of k elements, chunk the part of it that is packed at a time.
+static int64_t dwords(const struct pbs_tiling *t, int64_t k) { return round_up(t->bf16 ? (k + 1) / 2 : k, t->step); }
+
+static int64_t chunk(const struct pbs_tiling *t, int64_t K) {
+    int64_t chunks = (K + t->kc - 1) / t->kc;
+    return round_up((K + chunks - 1) / chunks, t->step);
+}
+
+struct pbs_tiling pbs_gemm_tiling(int32_t kernel) { return kernel_of(kernel)->t; }
+
+// Scratch holds the packed panel, one tile for edges and, for SwiGLU, sums of one strip or of all rows.
+static int64_t sums_size(const struct pbs_tiling *t, int64_t rows, int64_t K) {
+    return (K <= t->kc ? t->mr : round_up(rows, t->mr)) * t->nb;
+}
+
+int64_t pbs_gemm_scratch(int32_t kernel, int32_t mode, int64_t rows, int64_t k) {
+    const struct pbs_tiling *t = &kernel_of(kernel)->t;
+    int64_t sums = mode == PBS_SWIGLU ? sums_size(t, rows, dwords(t, k)) : 0;
+    return 4 * (t->kc * t->nb + t->mr * t->nr + sums);
+}
+
+void pbs_gemm_pack_x(int32_t kernel, void *dst, const void *x, int64_t ldx, int64_t rows, int64_t k) {
+    const struct pbs_kernel *g = kernel_of(kernel);
+    int64_t K = dwords(&g->t, k), size = g->t.bf16 ? 2 : 4;
+    for (int64_t r = 0; r < rows; r += g->t.mr) {
+        int64_t n = rows - r < g->t.mr ? rows - r : g->t.mr;
+        g->pack_x((char *)dst + 4 * r * K, (const char *)x + r * ldx * size, ldx * size, n, k, K);
+    }
+}
+
+// pack fills the panel with dwords [k0, k0 + kl) of the weight rows of p.
+static void pack(const struct pbs_kernel *g, const struct pbs_product *p, float *panel, int64_t k0, int64_t kl) {
+    int per = g->t.bf16 ? 2 : 1;
+    for (int h = 0; h < (p->mode == PBS_SWIGLU ? 2 : 1); h++) {
+        const struct pbs_weights *w = &p->w[h];
+        for (int64_t j = 0; j < p->n; j += g->t.nr) {
+            int64_t rows = p->n - j < g->t.nr ? p->n - j : g->t.nr;
+            g->pack_w(panel, (const char *)w->w + j * w->stride, w->stride, w->dtype, rows, k0 * per, kl * per, p->k);
+            panel += g->t.nr * kl;
+        }
+    }
+}
+
+static void add_bias(float *c, const struct pbs_weights *w, int64_t n) {
+    for (int64_t j = 0; j < n; j++)
+        c[j] += pbs_element(w->bias, w->bias_dtype, j);
+}
+
+// store_strip multiplies one strip with the panel into rows of out.
+static void store_strip(const struct pbs_kernel *g, const struct pbs_product *p, const void *x, const float *panel, int64_t kl,
+                        float *tile, int64_t row, int add, int last) {
+    int64_t mr = g->t.mr, nr = g->t.nr, rows = p->rows - row < mr ? p->rows - row : mr;
+    float *c = (float *)p->out + row * p->ldo;
+    for (int64_t j = 0; j < p->n; j += nr, panel += nr * kl) {
+        int64_t cols = p->n - j < nr ? p->n - j : nr;
+        if (rows == mr && cols == nr) {
+            g->micro(x, panel, kl, c + j, p->ldo, add);
+            continue;
+        }
+        g->micro(x, panel, kl, tile, nr, 0);
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t i = 0; i < cols; i++) {
+                float *o = &c[r * p->ldo + j + i];
+                *o = add ? *o + tile[r * nr + i] : tile[r * nr + i];
+            }
+    }
+    if (last && p->w[0].bias)
+        for (int64_t r = 0; r < rows; r++)
+            add_bias(c + r * p->ldo, &p->w[0], p->n);
+}
+
+// swiglu_strip multiplies one strip with the panel of gate and up into sums [mr, 2·cols] and, at the last chunk, writes out.
+static void swiglu_strip(const struct pbs_kernel *g, const struct pbs_product *p, const void *x, const float *panel, int64_t kl,
+                         float *sums, int64_t row, int add, int last) {
+    int64_t mr = g->t.mr, nr = g->t.nr, cols = round_up(p->n, nr), rows = p->rows - row < mr ? p->rows - row : mr;
+    for (int64_t j = 0; j < 2 * cols; j += nr, panel += nr * kl)
+        g->micro(x, panel, kl, sums + j, 2 * cols, add);
+    if (!last)
+        return;
+    int64_t size = p->out_dtype == PBS_F32 ? 4 : 2;
+    for (int64_t r = 0; r < rows; r++, sums += 2 * cols) {
+        for (int h = 0; h < 2; h++)
+            if (p->w[h].bias)
+                add_bias(sums + h * cols, &p->w[h], p->n);
+        g->swiglu((char *)p->out + (row + r) * p->ldo * size, p->out_dtype, sums, sums + cols, p->n);
+    }
+}
+
+void pbs_gemm(struct pbs_product p) {
+    const struct pbs_kernel *g = kernel_of(p.kernel);
+    int64_t mr = g->t.mr, K = dwords(&g->t, p.k), kc = chunk(&g->t, K), cols = 2 * round_up(p.n, g->t.nr);
+    float *panel = p.scratch, *tile = panel + g->t.kc * g->t.nb, *sums = tile + mr * g->t.nr;
+    if (g->begin)
+        g->begin();
+    for (int64_t k0 = 0; k0 < K; k0 += kc) {
+        int64_t kl = K - k0 < kc ? K - k0 : kc;
+        int first = k0 == 0, last = k0 + kl == K;
+        pack(g, &p, panel, k0, kl);
+        for (int64_t r = 0; r < p.rows; r += mr) {
+            const char *x = (const char *)p.x + 4 * (r * K + k0 * mr);
+            if (p.mode == PBS_SWIGLU)
+                swiglu_strip(g, &p, x, panel, kl, sums + (kc < K ? r * cols : 0), r, !first, last);
+            else
+                store_strip(g, &p, x, panel, kl, tile, r, !first || p.mode == PBS_ADD, last);
+        }
+    }
+    if (g->end)
+        g->end();
+}
+
+// Rows of x that one pass over a weight row serves: more would leave no registers for sums.
+enum { DOT_ROWS = 4 };
+
+static float finish(const struct pbs_weights *w, int64_t j, float sum) {
+    return w->bias ? sum + pbs_element(w->bias, w->bias_dtype, j) : sum;
+}
+
+void pbs_gemv(struct pbs_product p) {
+    const struct pbs_kernel *g = kernel_of(p.kernel);
+    for (int64_t j = 0; j < p.n; j++) {
+        const char *w = (const char *)p.w[0].w + j * p.w[0].stride, *up = (const char *)p.w[1].w + j * p.w[1].stride;
+        for (int64_t r = 0; r < p.rows; r += DOT_ROWS) {
+            int64_t rows = p.rows - r < DOT_ROWS ? p.rows - r : DOT_ROWS;
+            const float *x = (const float *)p.x + r * p.ldx;
+            float sum[DOT_ROWS], second[DOT_ROWS];
+            g->dot(sum, w, p.w[0].dtype, x, p.ldx, rows, p.k);
+            if (p.mode == PBS_SWIGLU)
+                g->dot(second, up, p.w[1].dtype, x, p.ldx, rows, p.k);
+            for (int64_t i = 0; i < rows; i++) {
+                int64_t at = (r + i) * p.ldo + j;
+                float s = finish(&p.w[0], j, sum[i]), t;
+                switch (p.mode) {
+                case PBS_STORE:
+                    ((float *)p.out)[at] = s;
+                    break;
+                case PBS_ADD:
+                    ((float *)p.out)[at] += s;
+                    break;
+                case PBS_SWIGLU:
+                    t = finish(&p.w[1], j, second[i]);
+                    g->swiglu((char *)p.out + at * (p.out_dtype == PBS_F32 ? 4 : 2), p.out_dtype, &s, &t, 1);
+                }
+            }
+        }
+    }
+}
+
+void pbs_widen(float *dst, const void *src, int32_t dtype, int64_t n) {
+    if (dtype == PBS_F32)
+        memcpy(dst, src, 4 * n);
+    else if (dtype == PBS_BF16)
+        for (int64_t i = 0; i < n; i++)
+            dst[i] = pbs_element(src, PBS_BF16, i);
+    else
+        for (int64_t i = 0; i < n; i++)
+            dst[i] = pbs_element(src, PBS_F16, i);
+}
