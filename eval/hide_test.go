@@ -73,3 +73,19 @@ func TestHideNeedleRefuses(t *testing.T) {
 		t.Error("a document with every key: no error")
 	}
 }
+
+func FuzzHideNeedle(f *testing.F) {
+	for _, doc := range []string{"a. b", "no end", "\n\n", ".", "One. Two?\r\nThree!\tfour"} {
+		f.Add(doc, uint64(1))
+	}
+	f.Fuzz(func(t *testing.T, doc string, seed uint64) {
+		h, err := HideNeedle(doc, seed)
+		if err != nil {
+			return
+		}
+		text := needleText.FindString(h.Document[h.Offset:])
+		if h.Document[:h.Offset-1]+h.Document[h.Offset+len(text):] != doc {
+			t.Errorf("%q changed to %q", doc, h.Document)
+		}
+	})
+}

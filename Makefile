@@ -1,0 +1,53 @@
+# pbs-run: `make` or `make help` lists what there is.
+
+SEED     ?= 1
+FUZZTIME ?= 30s
+BENCH    ?= .
+
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
+
+# Packages whose tests also run under the race detector: those that share memory between goroutines.
+RACE = ./eval/... ./kernels/cpu/... ./kvcache/... ./loader/... ./model/... ./tokenizer/...
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test check fuzz bench clean tools lib
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: lib ## build bin/pbs-run
+	go build -o bin/pbs-run ./cmd/pbs-run
+
+run: build ## answer a question from a long document with the demo model; SEED=n draws another one
+	bin/pbs-run generate --model demo/model --prompt-file demo/document.txt --needle --seed $(SEED)
+
+test: lib ## go vet and all tests, some packages under the race detector too
+	go vet ./...
+	go test -timeout 8m ./...
+	go test -race -timeout 8m $(RACE)
+
+check: lib ## gofmt, go vet, staticcheck and the hygiene of the committed files
+	@files=$$(gofmt -l .) && { [ -z "$$files" ] || { echo "check: run gofmt -w on" $$files >&2; exit 1; }; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	scripts/hygiene.sh
+
+fuzz: lib ## every fuzz target for FUZZTIME (30s)
+	FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
+
+bench: lib ## Go benchmarks; BENCH=regexp picks some
+	go test -run '^$$' -bench '$(BENCH)' -timeout 60m ./...
+
+clean: ## remove what was built, the Rust library too
+	rm -rf bin .build
+
+# The Rust library that package tokenizer links; the script does nothing when it is up to date.
+lib: tools
+	@scripts/libtokenizers.sh
+
+# What a build needs, named before anything else starts. cargo is only needed until the library is there.
+tools:
+	@need() { command -v "$$1" >/dev/null 2>&1 || { echo "make: $$1 not found: $$2" >&2; exit 1; }; }; \
+	need go "install Go 1.26 or newer from https://go.dev/dl"; \
+	need cc "install a C compiler (Debian: apt install build-essential, macOS: xcode-select --install)"; \
+	[ -f .build/lib/libtokenizers.a ] || need cargo "install Rust from https://rustup.rs"
