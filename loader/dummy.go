@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"math"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -33,7 +34,7 @@ func Dummy(specs []Spec, seed uint64) (*Checkpoint, error) {
 		if _, ok := c.byName[s.Name]; ok {
 			return nil, fmt.Errorf("make dummy weights: tensor %q given twice", s.Name)
 		}
-		t := &tensor{Info: Info{Name: s.Name, File: "dummy", DType: s.DType.String(), Dims: s.Dims, Offset: int64(size), Bytes: int64(n)}}
+		t := &tensor{Info: Info{Name: s.Name, File: "dummy", DType: s.DType.String(), Dims: slices.Clone(s.Dims), Offset: int64(size), Bytes: int64(n)}}
 		c.byName[s.Name] = t
 		c.tensors = append(c.tensors, t)
 		if size += (n + 63) &^ 63; size > math.MaxInt64/2 {

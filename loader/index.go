@@ -170,7 +170,7 @@ func (c *Checkpoint) checkIndex(list shardList) []error {
 		}
 	}
 	if list.total != "" && list.total != fmt.Sprint(total) {
-		c.warnings = append(c.warnings, fmt.Sprintf("%s: metadata.total_size is %s, the tensors have %d bytes", index, short(list.total), total))
+		c.warnings = append(c.warnings, fmt.Sprintf("%s: metadata.total_size is %q, the tensors have %d bytes", index, short(list.total), total))
 	}
 	return errs
 }
