@@ -4,8 +4,9 @@ set -eu
 cd "$(dirname "$0")/.."
 fuzztime=${FUZZTIME:-30s}
 
+packages=$(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...)
 targets=0
-for package in $(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...); do
+for package in $packages; do
 	listing=$(go test -list '^Fuzz' "$package")
 	for target in $(echo "$listing" | grep '^Fuzz' || true); do
 		echo "fuzz: $package $target for $fuzztime"
