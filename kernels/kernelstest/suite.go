@@ -17,6 +17,9 @@ func Run(t *testing.T, dev kernels.Device) {
 	t.Run("Embed", func(t *testing.T) { testEmbed(t, dev) })
 	t.Run("MatMul", func(t *testing.T) { testMatMul(t, dev) })
 	t.Run("SwiGLU", func(t *testing.T) { testSwiGLU(t, dev) })
+	t.Run("RMSNorm", func(t *testing.T) { testRMSNorm(t, dev) })
+	t.Run("RopeAppend", func(t *testing.T) { testRopeAppend(t, dev) })
+	t.Run("Attend", func(t *testing.T) { testAttend(t, dev) })
 }
 
 // Matrix is a matrix in host memory with its copy on a device.
