@@ -1,0 +1,171 @@
+package tokenizer
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// testdata/{llama3,qwen2} are tokenizers and vectors made with Hugging Face tokenizers
+// 0.22.2 and transformers 4.57.6.
+var families = []string{"llama3", "qwen2"}
+
+func load(t testing.TB, family string) *Tokenizer {
+	t.Helper()
+	tok, err := Load(filepath.Join("testdata", family))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tok.Close() })
+	return tok
+}
+
+func readJSON(t testing.TB, path string, into any) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		t.Fatal(path, err)
+	}
+}
+
+type vectors struct {
+	Encode []struct {
+		Text               string
+		UTF8Hex            string  `json:"utf8_hex"`
+		IDs                []int32 `json:"ids"`
+		IDsWithSpecial     []int32 `json:"ids_with_special"`
+		Decoded            string
+		DecodedSkipSpecial string `json:"decoded_skip_special"`
+	}
+	InvalidUTF8 []struct {
+		Hex  string `json:"bytes_hex"`
+		Text string `json:"as_text"`
+		IDs  []int32
+	} `json:"invalid_utf8"`
+	Decode []struct {
+		IDs  []int32
+		Text string
+	}
+}
+
+func TestGoldenVectors(t *testing.T) {
+	for _, family := range families {
+		t.Run(family, func(t *testing.T) {
+			tok := load(t, family)
+			var v vectors
+			readJSON(t, filepath.Join("testdata", family, "vectors.json"), &v)
+			if len(v.Encode) == 0 || len(v.InvalidUTF8) == 0 || len(v.Decode) == 0 {
+				t.Fatal("vectors are missing")
+			}
+			for _, c := range v.Encode {
+				raw, err := hex.DecodeString(c.UTF8Hex)
+				if err != nil {
+					t.Fatal(err)
+				}
+				checkIDs(t, tok, string(raw), EncodeOptions{ParseSpecial: true}, c.IDs)
+				checkIDs(t, tok, string(raw), EncodeOptions{ParseSpecial: true, AddSpecial: true}, c.IDsWithSpecial)
+				checkText(t, tok, c.IDs, false, c.Decoded)
+				checkText(t, tok, c.IDs, true, c.DecodedSkipSpecial)
+			}
+			for _, c := range v.InvalidUTF8 {
+				raw, err := hex.DecodeString(c.Hex)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := ValidUTF8(string(raw)); got != c.Text {
+					t.Errorf("ValidUTF8(% x) = %q, want %q", raw, got, c.Text)
+				}
+				checkIDs(t, tok, string(raw), EncodeOptions{ParseSpecial: true}, c.IDs)
+			}
+			for _, c := range v.Decode {
+				checkText(t, tok, c.IDs, false, c.Text)
+			}
+		})
+	}
+}
+
+func checkIDs(t *testing.T, tok *Tokenizer, text string, opt EncodeOptions, want []int32) {
+	t.Helper()
+	got, err := tok.Encode(text, opt)
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("Encode(%.60q, %+v) = %v, %v, want %v", text, opt, got, err, want)
+	}
+}
+
+// checkText checks Decode and the stream that must add up to the same.
+func checkText(t *testing.T, tok *Tokenizer, ids []int32, skip bool, want string) {
+	t.Helper()
+	got, err := tok.Decode(ids, skip)
+	if err != nil || got != want {
+		t.Errorf("Decode(%v, %v) = %q, %v, want %q", ids, skip, got, err, want)
+	}
+	if streamed := stream(t, tok, ids, skip); streamed != want {
+		t.Errorf("Stream of %v, %v = %q, want %q", ids, skip, streamed, want)
+	}
+}
+
+func stream(t testing.TB, tok *Tokenizer, ids []int32, skip bool) string {
+	t.Helper()
+	s := tok.NewStream(skip)
+	var b strings.Builder
+	for _, id := range ids {
+		piece, err := s.Next(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.WriteString(piece)
+	}
+	return b.String() + s.Flush()
+}
+
+func TestGoldenChats(t *testing.T) {
+	for _, family := range families {
+		t.Run(family, func(t *testing.T) {
+			tok := load(t, family)
+			var cases []struct {
+				Messages            json.RawMessage
+				AddGenerationPrompt bool `json:"add_generation_prompt"`
+				Rendered            string
+				IDs                 []int32
+			}
+			readJSON(t, filepath.Join("testdata", family, "chat_vectors.json"), &cases)
+			if len(cases) == 0 {
+				t.Fatal("vectors are missing")
+			}
+			for i, c := range cases {
+				messages, err := ParseMessages(c.Messages)
+				if err != nil {
+					t.Fatal(err)
+				}
+				opt := ChatOptions{AddGenerationPrompt: c.AddGenerationPrompt, ParseSpecial: true}
+				got, err := tok.Chat(messages, opt)
+				if err != nil || got != c.Rendered {
+					t.Errorf("%d: Chat = %q, %v, want %q", i, got, err, c.Rendered)
+				}
+				ids, err := tok.ChatIDs(messages, opt)
+				if err != nil || !slices.Equal(ids, c.IDs) {
+					t.Errorf("%d: ChatIDs = %v, %v, want %v", i, ids, err, c.IDs)
+				}
+				if bos, ok := tok.BOS(); ok && count(ids, bos) != 1+strings.Count(string(c.Messages), tok.config.special["bos_token"]) {
+					t.Errorf("%d: %d BOS", i, count(ids, bos))
+				}
+			}
+		})
+	}
+}
+
+func count(ids []int32, id int32) (n int) {
+	for _, x := range ids {
+		if x == id {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,253 @@
+package tokenizer
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+const maxRegexBytes = 16 << 10
+
+// normalizer lets the Unicode normal forms through.
+func (s *spec) normalizer(data json.RawMessage) error {
+	if isNull(data) {
+		return nil
+	}
+	s.normalised = true
+	f, kind, err := typed(data)
+	if err != nil {
+		return err
+	}
+	switch kind {
+	case "NFC", "NFD", "NFKC", "NFKD":
+		return nil
+	case "Sequence":
+		return each(f["normalizers"], s.normalizer)
+	}
+	return fmt.Errorf("type %q not supported: want NFC, NFD, NFKC, NFKD or a Sequence of them", kind)
+}
+
+// preTokenizer wants regexes and such first and ByteLevel last. Whether a regex is one, the
+// library says.
+func (s *spec) preTokenizer(data json.RawMessage) error {
+	var kinds []string
+	var walk func(json.RawMessage) error
+	walk = func(data json.RawMessage) error {
+		f, kind, err := typed(data)
+		if err != nil {
+			return err
+		}
+		if kind == "Sequence" {
+			return each(f["pretokenizers"], walk)
+		}
+		kinds = append(kinds, kind)
+		return s.splitter(f, kind)
+	}
+	if err := walk(data); err != nil {
+		return err
+	}
+	if len(kinds) == 0 || kinds[len(kinds)-1] != "ByteLevel" {
+		return errors.New("ByteLevel must come last: only byte-level BPE is supported")
+	}
+	if len(kinds) > 2 || len(kinds) == 2 && kinds[0] != "Split" {
+		s.pattern = ""
+	}
+	return nil
+}
+
+func (s *spec) splitter(f fields, kind string) error {
+	switch kind {
+	case "Split":
+		pattern, err := fieldsOf(f["pattern"])
+		if err != nil {
+			return fmt.Errorf("pattern: %w", err)
+		}
+		behavior, err := f.text("behavior")
+		if err != nil {
+			return err
+		}
+		invert, err := f.flag("invert")
+		if err != nil {
+			return err
+		}
+		if pattern.has("String") {
+			_, err = pattern.text("String")
+			return err
+		}
+		regex, err := pattern.text("Regex")
+		if err != nil {
+			return fmt.Errorf("pattern: %w", err)
+		}
+		if len(regex) > maxRegexBytes {
+			return fmt.Errorf("pattern: regex of %d bytes, more than the %d allowed", len(regex), maxRegexBytes)
+		}
+		if behavior == "Isolated" && !invert || behavior == "Removed" && invert {
+			s.pattern = regex
+		}
+		return nil
+	case "ByteLevel":
+		prefixSpace, err := f.flag("add_prefix_space")
+		if err != nil {
+			return err
+		}
+		useRegex, err := f.flag("use_regex")
+		if err != nil {
+			return err
+		}
+		s.prefixSpace = s.prefixSpace || prefixSpace
+		if useRegex || !f.has("use_regex") { // true by default
+			if s.pattern != "" {
+				s.pattern = "" // two regexes, one after the other
+			} else {
+				s.pattern = patternGPT2
+			}
+		}
+		return nil
+	case "Digits", "Punctuation":
+		return nil
+	}
+	return fmt.Errorf("type %q not supported: want Split, Digits, Punctuation, ByteLevel or a Sequence of them", kind)
+}
+
+// postProcessor finds what goes around a text: the special tokens of a TemplateProcessing.
+func (s *spec) postProcessor(data json.RawMessage) error {
+	if isNull(data) {
+		return nil
+	}
+	f, kind, err := typed(data)
+	if err != nil {
+		return err
+	}
+	switch kind {
+	case "ByteLevel":
+		return nil
+	case "Sequence":
+		return each(f["processors"], s.postProcessor)
+	case "TemplateProcessing":
+		return s.template(f)
+	}
+	return fmt.Errorf("type %q not supported: want TemplateProcessing, ByteLevel or a Sequence of them", kind)
+}
+
+func (s *spec) template(f fields) error {
+	special, err := s.specialTokens(f["special_tokens"])
+	if err != nil {
+		return fmt.Errorf("special_tokens: %w", err)
+	}
+	var before, after []int32
+	sequences := 0
+	pieces := func(key string) error {
+		i := -1
+		return each(f[key], func(data json.RawMessage) error {
+			i++
+			piece, err := fieldsOf(data)
+			if err != nil {
+				return fmt.Errorf("%s[%d]: %w", key, i, err)
+			}
+			if piece.has("Sequence") {
+				sequence, err := fieldsOf(piece["Sequence"])
+				if err != nil {
+					return fmt.Errorf("%s[%d]: %w", key, i, err)
+				}
+				if id := string(sequence["id"]); id != `"A"` && (key == "single" || id != `"B"`) {
+					return fmt.Errorf("%s[%d]: Sequence %.40s is not there", key, i, id)
+				}
+				sequences++
+				before, after = append(before, after...), nil
+				return nil
+			}
+			token, err := fieldsOf(piece["SpecialToken"])
+			if err != nil {
+				return fmt.Errorf("%s[%d]: SpecialToken: %w", key, i, err)
+			}
+			name, err := token.text("id")
+			if err != nil {
+				return fmt.Errorf("%s[%d]: %w", key, i, err)
+			}
+			ids, ok := special[name]
+			if !ok {
+				return fmt.Errorf("%s[%d]: %q is not in special_tokens", key, i, name)
+			}
+			after = append(after, ids...)
+			return nil
+		})
+	}
+	if err := pieces("pair"); err != nil {
+		return err
+	}
+	before, after, sequences = nil, nil, 0
+	if err := pieces("single"); err != nil {
+		return err
+	}
+	if sequences != 1 {
+		return fmt.Errorf("single: want Sequence A once, have it %d times", sequences)
+	}
+	s.prefix = append(before, s.prefix...)
+	s.suffix = append(s.suffix, after...)
+	return nil
+}
+
+func (s *spec) specialTokens(data json.RawMessage) (map[string][]int32, error) {
+	all, err := fieldsOf(orNull(data))
+	if err != nil {
+		return nil, err
+	}
+	special := map[string][]int32{}
+	for name, value := range all {
+		var token struct {
+			IDs    []int32  `json:"ids"`
+			Tokens []string `json:"tokens"`
+		}
+		if err := json.Unmarshal(value, &token); err != nil {
+			return nil, fmt.Errorf("%q: %w", name, err)
+		}
+		if len(token.IDs) == 0 || len(token.IDs) != len(token.Tokens) {
+			return nil, fmt.Errorf("%q: %d ids for %d tokens", name, len(token.IDs), len(token.Tokens))
+		}
+		for i, id := range token.IDs {
+			if id < 0 || int(id) >= len(s.tokens) || s.tokens[id] != token.Tokens[i] {
+				return nil, fmt.Errorf("%q: id %d is not that of token %q", name, id, token.Tokens[i])
+			}
+		}
+		special[name] = token.IDs
+	}
+	return special, nil
+}
+
+// checkDecoder wants ByteLevel: Decode and Stream turn tokens into bytes themselves.
+func checkDecoder(data json.RawMessage) error {
+	f, kind, err := typed(data)
+	if err != nil {
+		return err
+	}
+	switch kind {
+	case "ByteLevel":
+		return nil
+	case "Sequence":
+		return each(f["decoders"], checkDecoder)
+	}
+	return fmt.Errorf("type %q not supported, only ByteLevel is", kind)
+}
+
+// typed splits an object with a "type".
+func typed(data json.RawMessage) (fields, string, error) {
+	f, err := fieldsOf(orNull(data))
+	if err != nil {
+		return nil, "", err
+	}
+	kind, err := f.text("type")
+	return f, kind, err
+}
+
+func each(data json.RawMessage, do func(json.RawMessage) error) error {
+	items, err := list(data)
+	if err != nil {
+		return err
+	}
+	for _, item := range items {
+		if err := do(item); err != nil {
+			return err
+		}
+	}
+	return nil
+}
