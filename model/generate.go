@@ -17,6 +17,7 @@ type Options struct {
 // and included. An error ends the sequence. The cache then holds the prompt and all tokens but the last one yielded.
 func (s *Session) Generate(ctx context.Context, prompt []int32, opt Options) iter.Seq2[int32, error] {
 	return func(yield func(int32, error) bool) {
+		defer context.AfterFunc(ctx, s.m.dev.Interrupt)()
 		sampler := NewSampler(opt.Sampling, s.m.Vocab)
 		ids, step := prompt, make([]int32, 1)
 		var next int32
@@ -27,7 +28,7 @@ func (s *Session) Generate(ctx context.Context, prompt []int32, opt Options) ite
 		}
 		for range opt.MaxNew {
 			s.last[0] = len(ids) - 1
-			if err := s.Logits(ctx, ids, s.last, visit); err != nil {
+			if err := s.logitsOf(ctx, ids, s.last, visit); err != nil {
 				yield(0, err)
 				return
 			}

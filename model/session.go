@@ -103,6 +103,12 @@ var errNotFinite = errors.New("logits are not finite")
 // Logits appends ids to the sequence and calls visit with the logits of the wanted positions, ascending indices into ids,
 // which visit must not keep.
 func (s *Session) Logits(ctx context.Context, ids []int32, want []int, visit func(i int, logits []float32) error) error {
+	defer context.AfterFunc(ctx, s.m.dev.Interrupt)()
+	return s.logitsOf(ctx, ids, want, visit)
+}
+
+// logitsOf is Logits for a caller that has arranged for ctx to interrupt the device.
+func (s *Session) logitsOf(ctx context.Context, ids []int32, want []int, visit func(i int, logits []float32) error) error {
 	if len(ids) == 0 || len(ids) > s.rows || s.cache.Len()+len(ids) > s.cache.Cap() {
 		return fmt.Errorf("forward pass of %d tokens after %d: the session was planned for %d at a time and %d in all", len(ids), s.cache.Len(), s.rows, s.cache.Cap())
 	}
@@ -114,7 +120,6 @@ func (s *Session) Logits(ctx context.Context, ids []int32, want []int, visit fun
 			return fmt.Errorf("token id %d is outside the vocabulary of %d", id, s.m.Vocab)
 		}
 	}
-	defer context.AfterFunc(ctx, s.m.dev.Interrupt)()
 	if err := s.forward(ctx, ids, want); err != nil {
 		if ctx.Err() != nil {
 			s.m.dev.Resume()

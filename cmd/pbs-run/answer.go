@@ -31,7 +31,7 @@ func (a *answer) add(id int32) (stopped bool, err error) {
 	if a.stream == nil {
 		return false, nil
 	}
-	piece, err := a.stream.Add(id)
+	piece, err := a.stream.Next(id)
 	if err != nil {
 		return false, err
 	}

@@ -135,7 +135,7 @@ type answerer struct {
 
 // ids renders p: the user's message through the chat template, then the start of the answer as it is.
 func (a *answerer) ids(p eval.Prompt) ([]int32, error) {
-	ids, err := a.tok.ChatIDs([]tokenizer.Message{{Role: "user", Content: p.User}}, true, false)
+	ids, err := a.tok.ChatIDs([]tokenizer.Message{{Role: "user", Content: p.User}}, tokenizer.ChatOptions{AddGenerationPrompt: true})
 	if err != nil {
 		return nil, err
 	}

@@ -99,10 +99,8 @@ func (f *inputFlags) read(stdin io.Reader, seed uint64) (input, error) {
 		in.ids = ids
 		return in, err
 	case f.messages != "":
-		err := loader.ReadJSON(f.messages, maxInputBytes, &in.messages)
-		if err == nil && len(in.messages) == 0 {
-			err = fmt.Errorf("messages %s: no message", f.messages)
-		}
+		var err error
+		in.messages, err = readMessages(f.messages)
 		return in, err
 	}
 	text, err := f.document(stdin)
@@ -161,6 +159,22 @@ func (f *inputFlags) document(stdin io.Reader) (string, error) {
 	return string(b), nil
 }
 
+// readMessages reads a chat.
+func readMessages(path string) ([]tokenizer.Message, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read messages: %w", err)
+	}
+	messages, err := tokenizer.ParseMessages(b)
+	if err != nil {
+		return nil, fmt.Errorf("messages %s: %w", path, err)
+	}
+	if len(messages) == 0 {
+		return nil, fmt.Errorf("messages %s: no message", path)
+	}
+	return messages, nil
+}
+
 // readIDs reads a JSON array of token ids.
 func readIDs(path string) ([]int32, error) {
 	var ids []int32
@@ -187,7 +201,7 @@ func (in *input) tokens(e *engine) ([]int32, *tokenizer.Tokenizer, error) {
 	}
 	var ids []int32
 	if in.messages != nil {
-		ids, err = tok.ChatIDs(in.messages, true, in.parseSpecial)
+		ids, err = tok.ChatIDs(in.messages, tokenizer.ChatOptions{AddGenerationPrompt: true, ParseSpecial: in.parseSpecial})
 	} else {
 		ids, err = tok.Encode(in.text, tokenizer.EncodeOptions{AddSpecial: true, ParseSpecial: true})
 	}

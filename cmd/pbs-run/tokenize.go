@@ -59,11 +59,11 @@ func runTokenize(f *tokenizeFlags, stdin io.Reader, stdout io.Writer) error {
 	defer tok.Close()
 	var ids []int32
 	if f.chat != "" {
-		var messages []tokenizer.Message
-		if err := loader.ReadJSON(f.chat, maxInputBytes, &messages); err != nil {
+		messages, err := readMessages(f.chat)
+		if err != nil {
 			return err
 		}
-		if ids, err = tok.ChatIDs(messages, !f.noGeneration, true); err != nil {
+		if ids, err = tok.ChatIDs(messages, tokenizer.ChatOptions{AddGenerationPrompt: !f.noGeneration, ParseSpecial: true}); err != nil {
 			return err
 		}
 		return printIDs(stdout, ids)

@@ -1,0 +1,440 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nlpodyssey/safetensors"
+)
+
+// TestMain lets tests start this program as a process of its own: the test binary with PBS_RUN_AS_MAIN set is pbs-run.
+func TestMain(m *testing.M) {
+	if os.Getenv("PBS_RUN_AS_MAIN") != "" {
+		os.Exit(run())
+	}
+	os.Exit(m.Run())
+}
+
+func process(args ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), "PBS_RUN_AS_MAIN=1")
+	return cmd
+}
+
+// pbsRun runs a command in this process.
+func pbsRun(stdin string, args ...string) (stdout, stderr string, err error) {
+	var out, errOut bytes.Buffer
+	root := rootCommand()
+	root.SetArgs(args)
+	root.SetIn(strings.NewReader(stdin))
+	root.SetOut(&out)
+	root.SetErr(&errOut)
+	err = root.Execute()
+	return out.String(), errOut.String(), err
+}
+
+const models = "../../testdata/models/"
+
+func writeFile(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// goldenTensor reads an I32 or F32 tensor of the reference data as 32-bit words.
+func goldenTensor(t *testing.T, model, name string) []uint32 {
+	t.Helper()
+	b, err := os.ReadFile("../../testdata/golden/" + model + ".safetensors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return words(t, b, name)
+}
+
+func words(t *testing.T, file []byte, name string) []uint32 {
+	t.Helper()
+	st, err := safetensors.Deserialize(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, ok := st.Tensor(name)
+	if !ok {
+		t.Fatalf("no tensor %s", name)
+	}
+	out := make([]uint32, len(v.Data())/4)
+	for i := range out {
+		out[i] = binary.LittleEndian.Uint32(v.Data()[4*i:])
+	}
+	return out
+}
+
+func jsonFile(t *testing.T, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return writeFile(t, "v.json", string(b))
+}
+
+func TestGenerateIDs(t *testing.T) {
+	for _, model := range []string{"llama3-d128-f32", "qwen2-d32-bf16-sharded"} {
+		ids := goldenTensor(t, model, "len130.input_ids")
+		want := goldenTensor(t, model, "len130.greedy_tokens")
+		stdout, _, err := pbsRun("", "generate", "--model", models+model, "--ids", jsonFile(t, ids), "--temperature", "0", "--ignore-eos",
+			"--max-new-tokens", fmt.Sprint(len(want)), "--kv-dtype", "f32", "--json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r map[string]any
+		if err := json.Unmarshal([]byte(stdout), &r); err != nil {
+			t.Fatalf("%v in %s", err, stdout)
+		}
+		for _, key := range []string{"prompt_tokens", "output_ids", "text", "finish_reason", "ttft_seconds", "prefill_tokens_per_second", "decode_tokens_per_second", "attention", "density", "density_per_layer", "precision", "peak_rss_bytes"} {
+			if _, ok := r[key]; !ok {
+				t.Errorf("%s: --json has no %s", model, key)
+			}
+		}
+		if r["finish_reason"] != "length" || r["precision"] != "f32" || r["prompt_tokens"] != 130.0 {
+			t.Errorf("%s: got %s", model, stdout)
+		}
+		for i, id := range r["output_ids"].([]any) {
+			if id != float64(want[i]) {
+				t.Errorf("%s: token %d is %v, want %d", model, i, id, want[i])
+				break
+			}
+		}
+	}
+}
+
+func TestLogits(t *testing.T) {
+	const model = "llama-f16"
+	ids, positions, want := goldenTensor(t, model, "len700.input_ids"), goldenTensor(t, model, "len700.positions"), goldenTensor(t, model, "len700.logits")
+	out := filepath.Join(t.TempDir(), "a dir with blanks.safetensors")
+	list := strings.Trim(strings.ReplaceAll(fmt.Sprint(positions), " ", ","), "[]")
+	for _, spec := range []string{list, "all", "last"} {
+		if _, _, err := pbsRun("", "logits", "--model", models+model, "--ids", jsonFile(t, ids), "--positions", spec, "--attention", "full", "--kv-dtype", "f32", "--out", out); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, at := words(t, b, "logits"), words(t, b, "positions") // I64: every other word is the high half
+		vocab := len(want) / len(positions)
+		for i, p := range positions {
+			row := slices.Index(at, p)
+			if spec == "last" && p != 699 {
+				continue
+			}
+			if row < 0 || row%2 != 0 && p != 0 {
+				t.Fatalf("%s: position %d is not there", spec, p)
+			}
+			for j := range vocab {
+				g, w := math.Float32frombits(got[row/2*vocab+j]), math.Float32frombits(want[i*vocab+j])
+				if !(math.Abs(float64(g-w)) < 3e-4) {
+					t.Fatalf("%s: position %d, token %d: %g, want %g", spec, p, j, g, w)
+				}
+			}
+		}
+	}
+}
+
+func TestErrors(t *testing.T) {
+	ids := jsonFile(t, []int{1, 2, 3})
+	llama := models + "llama-f16"
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"generate"}, "model"},
+		{[]string{"generate", "-m", "../../no/such/model", "hi"}, "no/such/model"},
+		{[]string{"generate", "-m", llama}, "prompt is empty"},
+		{[]string{"generate", "-m", llama, ""}, "prompt is empty"},
+		{[]string{"generate", "-m", llama, "-f", "nosuchfile"}, "nosuchfile"},
+		{[]string{"generate", "-m", llama, "--ids", ids, "hi"}, "exclude each other"},
+		{[]string{"generate", "-m", llama, "--ids", writeFile(t, "x", "[]")}, "no token id"},
+		{[]string{"generate", "-m", llama, "--ids", writeFile(t, "x", "{}")}, "x"},
+		{[]string{"generate", "-m", llama, "--ids", writeFile(t, "x", "[1, 512]")}, "token id 512"},
+		{[]string{"generate", "-m", llama, "--messages", writeFile(t, "x", "[]")}, "no message"},
+		{[]string{"generate", "-m", llama, "--attention", "dense", "hi"}, `attention "dense": unknown method`},
+		{[]string{"generate", "-m", llama, "--attention", "full:x=1", "hi"}, "takes no settings"},
+		{[]string{"generate", "-m", llama, "--device", "cuda", "hi"}, "--device"},
+		{[]string{"generate", "-m", llama, "--precision", "fp8", "hi"}, "--precision"},
+		{[]string{"generate", "-m", llama, "--kv-dtype", "int8", "hi"}, "--kv-dtype"},
+		{[]string{"generate", "-m", llama, "--threads", "-1", "hi"}, "threads -1"},
+		{[]string{"generate", "-m", llama, "--load-format", "gguf", "hi"}, "--load-format"},
+		{[]string{"generate", "-m", llama, "--max-new-tokens", "0", "hi"}, "--max-new-tokens"},
+		{[]string{"generate", "-m", llama, "--temperature", "-1", "hi"}, "temperature -1"},
+		{[]string{"generate", "-m", llama, "--temperature", "NaN", "hi"}, "temperature NaN"},
+		{[]string{"generate", "-m", llama, "--top-k", "-1", "hi"}, "top_k -1"},
+		{[]string{"generate", "-m", llama, "--top-p", "0", "hi"}, "top_p 0"},
+		{[]string{"generate", "-m", llama, "--top-p", "1.1", "hi"}, "top_p 1.1"},
+		{[]string{"generate", "-m", llama, "--truncate", "left", "hi"}, "--truncate"},
+		{[]string{"generate", "-m", llama, "--needle", "hi"}, "--needle needs --prompt-file"},
+		{[]string{"generate", "-m", llama, "--max-new-tokens", "4096", "hi"}, "exceed the model's 4096 positions"},
+		{[]string{"generate", "-m", llama, "--max-new-tokens", "1000000000", "--allow-extrapolation", "hi"}, "longest prompt that fits"},
+		{[]string{"logits", "-m", llama, "--ids", ids, "--out", "/nonexistent/x"}, "/nonexistent/x"},
+		{[]string{"logits", "-m", llama, "--ids", ids, "--out", "x", "--positions", "3"}, "outside 0 to 2"},
+		{[]string{"logits", "-m", llama, "--ids", ids, "--out", "x", "--positions", "1,b"}, "--positions"},
+		{[]string{"tokenize", "-m", llama, "--decode"}, "JSON array"},
+		{[]string{"eval", "ruler", "-m", llama}, "--essay"},
+		{[]string{"eval", "ruler", "-m", llama, "--essay", "nosuchfile"}, "nosuchfile"},
+		{[]string{"bench", "prefill", "-m", llama, "--lengths", "12x"}, "--lengths"},
+		{[]string{"nosuchcommand"}, "nosuchcommand"},
+	} {
+		stdout, _, err := pbsRun("", c.args...)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: got error %v, want one with %q", c.args, err, c.want)
+		}
+		if err != nil && strings.Contains(err.Error(), "\n") {
+			t.Errorf("%v: the error has several lines: %q", c.args, err)
+		}
+		if stdout != "" {
+			t.Errorf("%v: printed %q beside the error", c.args, stdout)
+		}
+	}
+	if _, err := os.Stat("x"); err == nil {
+		t.Error("a failed logits left a file")
+	}
+	t.Setenv("PBS_CPU", "sse2")
+	if _, _, err := pbsRun("", "generate", "-m", llama, "hi"); err == nil || !strings.Contains(err.Error(), "sse2") {
+		t.Errorf("PBS_CPU=sse2: got error %v", err)
+	}
+}
+
+func TestTruncateMiddle(t *testing.T) {
+	f := generateFlags{truncate: "middle"}
+	ids := []int32{1, 2, 3, 4, 5, 6, 7}
+	if got, n := f.cut(slices.Clone(ids), 5); !slices.Equal(got, []int32{1, 2, 5, 6, 7}) || n != 2 {
+		t.Errorf("cut to 5: got %v, dropped %d", got, n)
+	}
+	if got, n := f.cut(ids, 7); len(got) != 7 || n != 0 {
+		t.Errorf("cut to 7: got %v, dropped %d", got, n)
+	}
+	doc := writeFile(t, "doc", strings.Repeat("words and words. ", 2000))
+	args := []string{"generate", "-m", models + "llama-f16", "-f", doc, "-n", "3", "--temperature", "0", "--json", "What?"}
+	if _, _, err := pbsRun("", args...); err == nil || !strings.Contains(err.Error(), "--truncate middle") {
+		t.Errorf("a prompt that is too long: got error %v", err)
+	}
+	stdout, stderr, err := pbsRun("", append(args, "--truncate", "middle")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(stdout, `"prompt_tokens":4093`) || !strings.Contains(stderr, "cut") {
+		t.Errorf("--truncate middle: got %s, and on stderr %s", stdout, stderr)
+	}
+}
+
+func TestStopString(t *testing.T) {
+	args := []string{"generate", "-m", models + "llama-f16", "--temperature", "0", "--ignore-eos", "-n", "30", "--json", "Hello"}
+	text := func(args []string) (string, string) {
+		stdout, _, err := pbsRun("", args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r result
+		if err := json.Unmarshal([]byte(stdout), &r); err != nil {
+			t.Fatal(err)
+		}
+		return r.Text, r.FinishReason
+	}
+	whole, reason := text(args)
+	if reason != "length" || len(whole) < 20 {
+		t.Fatalf("got %q, %s", whole, reason)
+	}
+	stop := strings.ToValidUTF8(whole[8:14], "")
+	got, reason := text(append(args, "--stop", stop))
+	if want := whole[:strings.Index(whole, stop)]; got != want || reason != "stop" {
+		t.Errorf("stop at %q of %q: got %q, %s, want %q", stop, whole, got, reason, want)
+	}
+}
+
+func TestSeeds(t *testing.T) {
+	sample := func(seed string) string {
+		stdout, _, err := pbsRun("", "generate", "-m", models+"llama-f16", "--temperature", "1", "--seed", seed, "-n", "20", "Hello")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stdout
+	}
+	if a, b := sample("1"), sample("1"); a != b {
+		t.Errorf("same seed, %q and %q", a, b)
+	}
+	if a, b := sample("1"), sample("2"); a == b {
+		t.Errorf("two seeds, both %q", a)
+	}
+}
+
+// TestInterrupt: Ctrl-C in a long prefill stops the process within 2 s, with exit code 130.
+func TestInterrupt(t *testing.T) {
+	for _, sig := range []struct {
+		os.Signal
+		code int
+	}{{os.Interrupt, 130}, {syscall.SIGTERM, 143}} {
+		ids := make([]int, 60000)
+		cmd := process("generate", "-m", models+"llama3-d128-bf16", "--ids", jsonFile(t, ids), "--allow-extrapolation", "--json", "--precision", "f32", "--threads", "1")
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(500 * time.Millisecond)
+		start := time.Now()
+		if err := cmd.Process.Signal(sig.Signal); err != nil {
+			t.Fatal(err)
+		}
+		err := cmd.Wait()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != sig.code {
+			t.Errorf("%v: %v, want exit code %d; stderr %s", sig, err, sig.code, &stderr)
+		}
+		if d := time.Since(start); d > 2*time.Second {
+			t.Errorf("%v: took %v to stop", sig, d)
+		}
+		if !strings.Contains(stdout.String(), `"finish_reason":"interrupted"`) {
+			t.Errorf("%v: printed %q", sig, &stdout)
+		}
+	}
+}
+
+// TestClosedPipe: a reader that goes away ends the process quietly.
+func TestClosedPipe(t *testing.T) {
+	cmd := process("generate", "-m", models+"llama-f16", "--temperature", "0", "--ignore-eos", "-n", "3000", "Hello")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(out, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	out.Close()
+	err = cmd.Wait()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGPIPE {
+		t.Errorf("got %v, want the end by SIGPIPE", err)
+	}
+	if strings.Contains(stderr.String(), "panic") || strings.ContainsRune(stderr.String(), '\r') {
+		t.Errorf("stderr: %q", &stderr)
+	}
+}
+
+func TestTokenize(t *testing.T) {
+	const text = "Hello, wörld 123\x00 <|eot_id|>"
+	stdout, _, err := pbsRun(text, "tokenize", "-m", models+"llama-f16")
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, _, err := pbsRun(stdout, "tokenize", "-m", models+"llama-f16", "--decode")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if back != text {
+		t.Errorf("got %q back, want %q", back, text)
+	}
+	if stdout, _, err = pbsRun("", "tokenize", "-m", models+"llama-f16"); err != nil || stdout != "[]\n" {
+		t.Errorf("no text: got %q, %v", stdout, err)
+	}
+}
+
+func TestInspectAndVerify(t *testing.T) {
+	stdout, _, err := pbsRun("", "inspect", "-m", models+"qwen2-d32-bf16-sharded")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"Qwen2ForCausalLM", "weights BF16", "context limit", "512K"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("inspect has no %q:\n%s", want, stdout)
+		}
+	}
+	if stdout, _, err = pbsRun("", "verify", "-m", models+"qwen2-d32-bf16-sharded", "--values"); err != nil || !strings.HasSuffix(stdout, "ok\n") {
+		t.Errorf("verify: %v\n%s", err, stdout)
+	}
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(models+"llama-f16")); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "model.safetensors")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary.LittleEndian.PutUint16(b[len(b)-2:], 0x7e00) // an f16 NaN
+	if err := os.WriteFile(path, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if stdout, _, err = pbsRun("", "verify", "-m", dir, "--values"); err == nil || !strings.Contains(stdout, "NaN") {
+		t.Errorf("a NaN weight: %v\n%s", err, stdout)
+	}
+	if _, _, err = pbsRun("", "verify", "-m", dir); err != nil {
+		t.Errorf("without --values: %v", err)
+	}
+	if err := os.WriteFile(path, b[:len(b)-100], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if stdout, _, err = pbsRun("", "verify", "-m", dir); err == nil || !strings.Contains(stdout, "problem") {
+		t.Errorf("a truncated file: %v\n%s", err, stdout)
+	}
+}
+
+func TestBenchPrefill(t *testing.T) {
+	stdout, _, err := pbsRun("", "bench", "prefill", "-m", models+"llama-f16", "--lengths", "64,1K", "--repeat", "1", "--decode", "2", "--json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r benchReport
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Lengths) != 2 || r.Lengths[1].Tokens != 1024 || r.Lengths[1].Median <= 0 || r.Peak <= 0 || r.Lengths[0].PeakShare <= 0 || r.Lengths[0].DecodeRate <= 0 {
+		t.Errorf("got %s", stdout)
+	}
+}
+
+func TestEvalRuler(t *testing.T) {
+	essay := writeFile(t, "essay", strings.Repeat("The quick brown fox jumps over the lazy dog. ", 200))
+	out := t.TempDir()
+	stdout, _, err := pbsRun("", "eval", "ruler", "-m", models+"llama-f16", "--essay", essay, "--length", "2500", "--samples", "2", "--seed", "3", "--out", out, "--json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r struct {
+		Tasks []struct {
+			Task    string
+			Samples int
+			Failed  int
+			Mean    float64 `json:"mean_prompt_tokens"`
+		}
+	}
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Tasks) != 2 || r.Tasks[0].Samples != 2 || r.Tasks[0].Failed != 0 || r.Tasks[0].Mean+128 > 2500 || r.Tasks[0].Mean+128 < 2300 {
+		t.Errorf("got %s", stdout)
+	}
+	b, err := os.ReadFile(filepath.Join(out, "niah_multikey_1.jsonl"))
+	if err != nil || bytes.Count(b, []byte("\n")) != 2 {
+		t.Errorf("predictions: %v\n%s", err, b)
+	}
+}
