@@ -103,6 +103,10 @@ func TestDummyDeterministic(t *testing.T) {
 			t.Errorf("%s is the same with another seed", s.Name)
 		}
 	}
+	twins := mustDummy(t, []Spec{{Name: "a", DType: kernels.F32, Dims: []int{100}, Std: 1}, {Name: "b", DType: kernels.F32, Dims: []int{100}, Std: 1}}, 7)
+	if bytes.Equal(twins.tensors[0].data, twins.tensors[1].data) {
+		t.Error("two tensors are the same")
+	}
 	x, _ := first.Tensor("bf16", 1025, 1021)
 	y := first.byName["bf16"].data[1<<20:]
 	if bytes.Equal(x.Data[:1000], y[:1000]) {

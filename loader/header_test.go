@@ -87,6 +87,7 @@ func TestCheckHeader(t *testing.T) {
 		{"shape overflows", one(`"U8"`, `[4294967296,4294967296]`, `[0,0]`), 0, "overflows"},
 		{"shape overflows by dtype", one(`"F32"`, `[4611686018427387904]`, `[0,0]`), 0, "overflows"},
 		{"empty and huge", one(`"U8"`, `[0,18446744073709551615,18446744073709551615]`, `[0,0]`), 0, "overflows"},
+		{"empty and beyond int64", one(`"U8"`, `[0,9223372036854775808]`, `[0,0]`), 0, "overflows"},
 		{"rank 9", one(`"U8"`, `[1,1,1,1,1,1,1,1,1]`, `[0,1]`), 1, "more than 8 numbers"},
 		{"size too small", one(`"F32"`, `[2]`, `[0,4]`), 4, "needs 8 bytes"},
 		{"size too large", one(`"F16"`, `[1]`, `[0,4]`), 4, "needs 2 bytes"},

@@ -166,6 +166,13 @@ func TestLinks(t *testing.T) {
 		_, err := Open(dir)
 		wantError(t, err, "a link out of the model's folder")
 	})
+	t.Run("blobs beside what is no snapshot", func(t *testing.T) {
+		repo := put(t, "blobs/0123", shardWith("a"))
+		dir := filepath.Join(repo, "other", "c0ffee")
+		link(t, "../../blobs/0123", filepath.Join(dir, singleName))
+		_, err := Open(dir)
+		wantError(t, err, "a link out of the model's folder")
+	})
 	t.Run("to nothing", func(t *testing.T) {
 		dir := put(t, "config.json", "{}")
 		link(t, "../../blobs/0123", filepath.Join(dir, singleName))

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func verifyText(t *testing.T, dir string, values bool) (Report, string) {
@@ -80,6 +81,19 @@ func TestVerifyValues(t *testing.T) {
 	}
 	if r, problems = verifyText(t, dir, false); problems != "" || len(r.Notes) > 0 {
 		t.Errorf("without values: %+v", r)
+	}
+}
+
+func TestVerifyChangingFile(t *testing.T) {
+	dir := put(t, singleName, shardWith("a"))
+	file := filepath.Join(dir, singleName)
+	r, err := Verify(dir, true, func(int64, int64) {
+		if err := os.Chtimes(file, time.Time{}, time.Unix(1e9, 0)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil || len(r.Problems) != 1 || !strings.Contains(r.Problems[0], file+" changed while it was read") {
+		t.Errorf("got %+v, %v", r, err)
 	}
 }
 
