@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"text/tabwriter"
 	"time"
 
@@ -66,7 +64,7 @@ func runRuler(ctx context.Context, f *rulerFlags, stdout, stderr io.Writer) erro
 		return err
 	}
 	defer e.close()
-	if f.Essay, err = f.readEssay(e.dir); err != nil {
+	if f.Essay, err = eval.ReadEssay(f.essay, e.dir); err != nil {
 		return err
 	}
 	tok, err := e.tokenizer()
@@ -108,22 +106,6 @@ func runRuler(ctx context.Context, f *rulerFlags, stdout, stderr io.Writer) erro
 		fmt.Fprintf(w, "%s\t%d\t%d\t%.2f\t%d\t%d\t%.2f\t%.0f\n", t.Task, t.Length, t.Samples, t.Score, t.Nulls, t.Failed, t.MeanTTFTSeconds, t.Seconds)
 	}
 	return errors.Join(err, w.Flush())
-}
-
-// readEssay returns the haystack's text.
-func (f *rulerFlags) readEssay(dir string) (string, error) {
-	path := f.essay
-	if path == "" {
-		path = filepath.Join(dir, "..", "document.txt")
-	}
-	b, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) && f.essay == "" {
-		return "", fmt.Errorf("no essay at %s: give a text file with --essay", path)
-	}
-	if err != nil {
-		return "", fmt.Errorf("read essay: %w", err)
-	}
-	return string(b), nil
 }
 
 // answerer answers evaluation prompts, each in the same session from an empty cache.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pbs-run/pbs-run/eval"
-	"github.com/pbs-run/pbs-run/loader"
 	"github.com/pbs-run/pbs-run/tokenizer"
 )
 
@@ -135,35 +135,22 @@ func (f *inputFlags) read(stdin io.Reader, seed uint64) (input, error) {
 
 // document reads the prompt file, or standard input where that is the only source.
 func (f *inputFlags) document(stdin io.Reader) (string, error) {
-	name := f.file
-	if name == "" && f.question != "" {
-		return "", nil
+	var b []byte
+	var err error
+	switch {
+	case f.file != "" && f.file != "-":
+		b, err = readInput(f.file)
+	case f.file == "-" || f.question == "":
+		b, err = readAll(stdin, "standard input")
 	}
-	if name != "" && name != "-" {
-		file, err := os.Open(name)
-		if err != nil {
-			return "", fmt.Errorf("read prompt: %w", err)
-		}
-		defer file.Close()
-		stdin = file
-	} else {
-		name = "standard input"
-	}
-	b, err := io.ReadAll(io.LimitReader(stdin, maxInputBytes+1))
-	if err != nil {
-		return "", fmt.Errorf("read prompt %s: %w", name, err)
-	}
-	if len(b) > maxInputBytes {
-		return "", fmt.Errorf("read prompt %s: more than %d bytes", name, maxInputBytes)
-	}
-	return string(b), nil
+	return string(b), err
 }
 
 // readMessages reads a chat.
 func readMessages(path string) ([]tokenizer.Message, error) {
-	b, err := os.ReadFile(path)
+	b, err := readInput(path)
 	if err != nil {
-		return nil, fmt.Errorf("read messages: %w", err)
+		return nil, err
 	}
 	messages, err := tokenizer.ParseMessages(b)
 	if err != nil {
@@ -177,14 +164,39 @@ func readMessages(path string) ([]tokenizer.Message, error) {
 
 // readIDs reads a JSON array of token ids.
 func readIDs(path string) ([]int32, error) {
-	var ids []int32
-	if err := loader.ReadJSON(path, maxInputBytes, &ids); err != nil {
+	b, err := readInput(path)
+	if err != nil {
 		return nil, err
+	}
+	var ids []int32
+	if err := json.Unmarshal(b, &ids); err != nil {
+		return nil, fmt.Errorf("ids %s: want a JSON array of token ids: %w", path, err)
 	}
 	if len(ids) == 0 {
 		return nil, fmt.Errorf("ids %s: no token id", path)
 	}
 	return ids, nil
+}
+
+// readInput reads a file or a pipe that the user named.
+func readInput(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read input: %w", err)
+	}
+	defer file.Close()
+	return readAll(file, path)
+}
+
+func readAll(r io.Reader, name string) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxInputBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	if len(b) > maxInputBytes {
+		return nil, fmt.Errorf("read %s: more than %d bytes", name, maxInputBytes)
+	}
+	return b, nil
 }
 
 // tokens turns the input into ids. Given ids need no tokenizer; it is then nil if the folder has none.

@@ -68,9 +68,9 @@ func runTokenize(f *tokenizeFlags, stdin io.Reader, stdout io.Writer) error {
 		}
 		return printIDs(stdout, ids)
 	}
-	in, err := io.ReadAll(io.LimitReader(stdin, maxInputBytes))
+	in, err := readAll(stdin, "standard input")
 	if err != nil {
-		return fmt.Errorf("read standard input: %w", err)
+		return err
 	}
 	if !f.decode {
 		if ids, err = tok.Encode(string(in), tokenizer.EncodeOptions{AddSpecial: f.addSpecial, ParseSpecial: true}); err != nil {
