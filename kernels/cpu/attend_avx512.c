@@ -3,9 +3,9 @@
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma")))
 #define ISA avx512
 #define PAIRS 0
-#define MR 12
+#define MR 14
 #define KT 128
-#define RG 48
+#define RG 56
 #include "attend_avx512.h"
 #define VEXP2(x) vexp2(x)
 #define MAC(acc, x, y) _mm512_fmadd_ps(x, y, acc)

@@ -3,9 +3,9 @@
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")))
 #define ISA avx512bf16
 #define PAIRS 1
-#define MR 12
+#define MR 14
 #define KT 256
-#define RG 48
+#define RG 56
 #include "attend_avx512.h"
 #define VEXP2(x) vexp2_coarse(x)
 #define MAC(acc, x, y) _mm512_dpbf16_ps(acc, (__m512bh)(x), (__m512bh)(y))

@@ -26,10 +26,10 @@ typedef int32_t VI __attribute__((vector_size(16), aligned(4), may_alias));
 #define MAC(acc, x, y) ((acc) + (x) * (y))
 #define TRANSPOSE(dst, src, ld) transpose(dst, src, ld)
 
-ALWAYS_INLINE V select(VI mask, V a, V b) { return (V)(((VI)a & mask) | ((VI)b & ~mask)); }
-ALWAYS_INLINE V vmax(V a, V b) { return select((VI)(a > b), a, b); }
+ALWAYS_INLINE V vselect(VI mask, V a, V b) { return (V)(((VI)a & mask) | ((VI)b & ~mask)); }
+ALWAYS_INLINE V vmax(V a, V b) { return vselect((VI)(a > b), a, b); }
 ALWAYS_INLINE V vvisible(V s, const int32_t *kpos, int32_t pos) {
-    return select((VI)(*(const VI *)kpos <= (VI){} + pos), s, VSET1(-__builtin_inff()));
+    return vselect((VI)(*(const VI *)kpos <= (VI){} + pos), s, VSET1(-__builtin_inff()));
 }
 ALWAYS_INLINE float vhmax(V v) {
     float a = v[0] > v[1] ? v[0] : v[1], b = v[2] > v[3] ? v[2] : v[3];
