@@ -3,7 +3,6 @@ package tokenizer
 import (
 	"runtime"
 	"slices"
-	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -21,14 +20,17 @@ const (
 	patternGPT2   = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
 )
 
-const (
-	pieceBytes = 256 << 10
-	wordBytes  = 1 << 20 // a longer word is merged here, not by the library
-)
+// limits are the sizes, in bytes, from which a text is treated so.
+type limits struct {
+	piece int // a longer text is cut
+	word  int // a longer word is merged here, not by the library
+}
+
+func longTexts() limits { return limits{piece: 256 << 10, word: 1 << 20} }
 
 // encodeLong is e.encode for texts of any length.
 func (t *Tokenizer) encodeLong(e *engine, text string) ([]int32, error) {
-	if len(text) <= pieceBytes || !t.spec.cuttable() {
+	if len(text) <= t.limits.piece || !t.spec.cuttable() {
 		return e.encode(text)
 	}
 	var pieces []string
@@ -42,7 +44,7 @@ func (t *Tokenizer) encodeLong(e *engine, text string) ([]int32, error) {
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i, piece := range pieces {
 		group.Go(func() (err error) {
-			if len(piece) > wordBytes && (!t.spec.normalised || isASCII(piece)) {
+			if len(piece) > t.limits.word && t.plainWords(piece) {
 				results[i], err = t.encodeWords(e, piece)
 			} else {
 				results[i], err = e.encode(piece)
@@ -70,18 +72,29 @@ func (s *spec) cuttable() bool {
 	return true
 }
 
+// plainWords reports whether a piece is words only, the same before and after
+// normalisation.
+func (t *Tokenizer) plainWords(piece string) bool {
+	for i, r := range piece {
+		if r >= utf8.RuneSelf && t.spec.normalised || t.marks[r] && t.addedTokenAt(piece[i:]) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // pieceEnd returns where to cut the first piece off text: the last good place before
-// pieceBytes, or the first after.
+// limits.piece, or the first after.
 func (t *Tokenizer) pieceEnd(text string) int {
-	if len(text) <= pieceBytes {
+	if len(text) <= t.limits.piece {
 		return len(text)
 	}
-	for i := pieceBytes; i > pieceBytes/2; i-- {
+	for i := t.limits.piece; i > t.limits.piece/2; i-- {
 		if t.cutAt(text, i) {
 			return i
 		}
 	}
-	for i := pieceBytes + 1; i < len(text); i++ {
+	for i := t.limits.piece + 1; i < len(text); i++ {
 		if t.cutAt(text, i) {
 			return i
 		}
@@ -90,26 +103,33 @@ func (t *Tokenizer) pieceEnd(text string) int {
 }
 
 // cutAt reports whether text can be cut before byte i: a word starts there, or an added
-// token does, and no added token reaches over it.
+// token starts or ends there, and no added token reaches over it.
 func (t *Tokenizer) cutAt(text string, i int) bool {
 	if !utf8.RuneStart(text[i]) {
 		return false
 	}
 	before, _ := utf8.DecodeLastRuneInString(text[:i])
 	after, _ := utf8.DecodeRuneInString(text[i:])
-	if !startsWord(before, after) && !(t.marks[after] && t.addedTokenAt(text[i:]) > 0) {
+	cut := startsWord(before, after, t.spec.pattern) || t.addedTokenAt(text[i:]) > 0
+	if !cut && !t.ends[text[i-1]] {
 		return false
 	}
-	if len(t.addedLengths) == 0 {
-		return true
-	}
-	longest := t.addedLengths[len(t.addedLengths)-1]
-	for j := max(0, i-longest+1); j < i; j++ {
-		if utf8.RuneStart(text[j]) && t.addedTokenAt(text[j:]) > i-j {
+	for j := i - 1; j >= 0 && i-j <= t.longestAdded(); j-- {
+		switch n := t.addedTokenAt(text[j:]); {
+		case n > i-j:
 			return false
+		case n == i-j:
+			cut = true
 		}
 	}
-	return true
+	return cut
+}
+
+func (t *Tokenizer) longestAdded() int {
+	if len(t.addedLengths) == 0 {
+		return 0
+	}
+	return t.addedLengths[len(t.addedLengths)-1]
 }
 
 // addedTokenAt returns the length of the longest added token that text starts with.
@@ -125,16 +145,17 @@ func (t *Tokenizer) addedTokenAt(text string) int {
 	return 0
 }
 
-// startsWord reports whether the three regexes above start a word between two characters
-// wherever they stand: at a space after anything that is no white space, after a line's
-// end, and between a letter or digit and what is neither. It answers only for characters
-// whose classes no version of Unicode disputes and which normalisation leaves alone.
-func startsWord(before, after rune) bool {
+// startsWord reports whether the regex starts a word between two characters wherever they
+// stand: at a space after anything that is no white space, after a line's end (for GPT-2's
+// that depends on more), and between a letter or digit and what is neither. It answers only
+// for characters whose classes no version of Unicode disputes and which normalisation
+// leaves alone.
+func startsWord(before, after rune, pattern string) bool {
 	switch {
 	case after == ' ':
 		return !unicode.IsSpace(before)
 	case before == '\n':
-		return after < utf8.RuneSelf && !unicode.IsSpace(after)
+		return pattern != patternGPT2 && after < utf8.RuneSelf && !unicode.IsSpace(after)
 	case isAlpha(before) || 0x4E00 <= before && before <= 0x9FFF:
 		return after < utf8.RuneSelf && !isAlpha(after) || 0x3001 <= after && after <= 0x3002 || after == 0xFF0C
 	}
@@ -143,36 +164,43 @@ func startsWord(before, after rune) bool {
 
 func isAlpha(r rune) bool { return 'a' <= r|0x20 && r|0x20 <= 'z' && r < utf8.RuneSelf }
 
-func isASCII(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
-}
-
 // encodeWords encodes a piece that could not be cut: it splits it into words as the regex
 // does, gives runs of words to the library and merges the very long ones here.
 func (t *Tokenizer) encodeWords(e *engine, text string) ([]int32, error) {
 	var ids []int32
-	start, pos := 0, 0 // text[start:pos] waits for the library
-	flush := func() error {
-		found, err := e.encode(text[start:pos])
+	library := func(run string) error {
+		found, err := e.encode(run)
 		ids = append(ids, found...)
+		return err
+	}
+	start, last, pos := 0, 0, 0 // text[start:pos] waits for the library, its last word at last
+	flush := func() error {
+		// Two words of white space in a row are two because of what follows them.
+		before, _ := utf8.DecodeLastRuneInString(text[start:last])
+		after, _ := utf8.DecodeRuneInString(text[last:pos])
+		if unicode.IsSpace(before) && unicode.IsSpace(after) {
+			if err := library(text[start:last]); err != nil {
+				return err
+			}
+			start = last
+		}
+		err := library(text[start:pos])
 		start = pos
 		return err
 	}
 	for pos < len(text) {
 		n := word(text[pos:], t.spec.pattern)
-		if n > wordBytes || pos-start > pieceBytes {
+		long := n > t.limits.word
+		if long || pos-start > t.limits.piece {
 			if err := flush(); err != nil {
 				return nil, err
 			}
 		}
-		if n > wordBytes {
-			word := text[pos : pos+n]
-			if e != t.engine {
-				word = t.unmask(e, word)
-			}
-			ids = append(ids, t.merger().merge(word)...)
+		if long {
+			ids = append(ids, t.merger().merge(t.unmask(e, text[pos:pos+n]))...)
 			start += n
 		}
+		last = max(pos, start)
 		pos += n
 	}
 	err := flush()
@@ -181,5 +209,8 @@ func (t *Tokenizer) encodeWords(e *engine, text string) ([]int32, error) {
 
 // unmask turns the stand-ins of a masked engine's text back.
 func (t *Tokenizer) unmask(e *engine, text string) string {
+	if e == t.engine {
+		return text
+	}
 	return standIns{e.firstStandIn, t.originals()}.restore(text)
 }

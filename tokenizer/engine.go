@@ -206,7 +206,7 @@ func (t *Tokenizer) addedAt(text string) bool {
 			return true
 		}
 	}
-	if len(text) < t.addedLengths[len(t.addedLengths)-1] {
+	if len(text) < t.longestAdded() {
 		for token := range t.addedSet {
 			if strings.HasPrefix(token, text) {
 				return true

@@ -3,6 +3,7 @@ package tokenizer
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -182,29 +183,29 @@ func (s *spec) vocabulary(data json.RawMessage) error {
 
 // mergeList reads merges in either form: ["a b", ...] or [["a", "b"], ...].
 func (s *spec) mergeList(data json.RawMessage) error {
-	items, err := list(data)
-	if err != nil {
-		return fmt.Errorf("merges: %w", err)
+	var pairs [][]string
+	if err := json.Unmarshal(orNull(data), &pairs); err != nil {
+		var lines []string
+		if err := json.Unmarshal(data, &lines); err != nil {
+			return fmt.Errorf(`merges: %w: want ["a b", ...] or [["a", "b"], ...]`, err)
+		}
+		for _, line := range lines {
+			pairs = append(pairs, strings.Split(line, " "))
+		}
 	}
-	s.merges = make([]merge, 0, len(items))
-	pairs := len(items) > 0 && items[0][0] == '['
-	for i, item := range items {
-		var parts []string
-		if pairs {
-			err = json.Unmarshal(item, &parts)
-		} else {
-			var line string
-			err = json.Unmarshal(item, &line)
-			parts = strings.Split(line, " ")
+	if isNull(data) {
+		return errors.New("merges: missing")
+	}
+	s.merges = make([]merge, 0, len(pairs))
+	for i, pair := range pairs {
+		if len(pair) != 2 || pair[0] == "" || pair[1] == "" {
+			return fmt.Errorf("merges[%d]: %.80q is not a pair of tokens", i, pair)
 		}
-		if err != nil || len(parts) != 2 || parts[0] == "" || parts[1] == "" {
-			return fmt.Errorf(`merges[%d]: %.80s is not a pair of tokens in the form of merges[0]`, i, item)
-		}
-		left, okLeft := s.ids[parts[0]]
-		right, okRight := s.ids[parts[1]]
-		result, okResult := s.ids[parts[0]+parts[1]]
+		left, okLeft := s.ids[pair[0]]
+		right, okRight := s.ids[pair[1]]
+		result, okResult := s.ids[pair[0]+pair[1]]
 		if !okLeft || !okRight || !okResult {
-			return fmt.Errorf("merges[%d]: %.80s: %q, %q and %q must be in the vocabulary", i, item, parts[0], parts[1], parts[0]+parts[1])
+			return fmt.Errorf("merges[%d]: %.80q and %.80q must be in the vocabulary, alone and joined", i, pair[0], pair[1])
 		}
 		s.merges = append(s.merges, merge{int32(left), int32(right), int32(result)})
 	}

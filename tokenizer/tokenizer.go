@@ -27,12 +27,14 @@ type Tokenizer struct {
 	idOf    map[string]int32
 
 	marks        map[rune]bool // first characters of added tokens
+	ends         [256]bool     // their last bytes
 	addedSet     map[string]bool
 	addedLengths []int // in bytes, ascending
 
 	mu           sync.Mutex // guards the masked engine
 	maskedEngine *engine
 
+	limits   limits
 	merger   func() *merger // for words too long for the library
 	template func() (*chatTemplate, error)
 }
@@ -72,7 +74,7 @@ func Load(dir string) (*Tokenizer, error) {
 
 func newTokenizer(s *spec, c config) *Tokenizer {
 	t := &Tokenizer{
-		spec: s, config: c,
+		spec: s, config: c, limits: longTexts(),
 		byID:     make([]string, len(s.tokens)),
 		special:  make([]bool, len(s.tokens)),
 		idOf:     make(map[string]int32, len(s.tokens)),
@@ -88,6 +90,7 @@ func newTokenizer(s *spec, c config) *Tokenizer {
 		t.special[a.ID] = a.Special
 		r, _ := utf8.DecodeRuneInString(a.Content)
 		t.marks[r] = true
+		t.ends[a.Content[len(a.Content)-1]] = true
 		t.addedSet[a.Content] = true
 		t.addedLengths = append(t.addedLengths, len(a.Content))
 	}
