@@ -40,8 +40,8 @@ void pbs_attend_end(int isa, const struct attend_args *a, void *scratch, void *o
 }
 
 size_t pbs_attend_decode_scratch(int64_t head_dim, int64_t positions, int64_t group) {
-    int64_t dims = attend_round_up(head_dim, 32), fours = positions * ((group + 3) / 4);
-    return (size_t)(fours * (16 + 8 * dims) + 128 * dims) * 4;
+    int64_t dims = attend_round_up(head_dim, 32), heads = attend_round_up(group, 8);
+    return (size_t)(positions * heads * (16 + 2 * dims) + 128 * dims) * 4;
 }
 
 void pbs_attend_decode(int isa, const struct attend_args *a, void *scratch, const void *q, const void *k, const void *v,
