@@ -131,8 +131,6 @@ func (c *compiler) loop(block *nodes.ControlStructureBlock, n *statements.ForCon
 	if err := c.body(n.BodyWrapper.Nodes, depth); err != nil {
 		return err
 	}
-	turn := &nodes.ControlStructureBlock{Location: block.Location, Name: "turn", ControlStructure: &turnStatement{block.Location}}
-	n.BodyWrapper.Nodes = append([]nodes.Node{turn}, n.BodyWrapper.Nodes...)
 	if n.EmptyWrapper != nil {
 		return c.body(n.EmptyWrapper.Nodes, depth)
 	}

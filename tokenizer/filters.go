@@ -212,8 +212,10 @@ func dictItems(_ *budget, in *exec.Value, _ *exec.VarArgs) (*exec.Value, error) 
 // globals are the functions of a chat template.
 func globals(now func() time.Time) map[string]any {
 	return map[string]any{
-		"raise_exception": func(p *exec.VarArgs) (*exec.Value, error) {
-			return nil, errors.New(p.First().String())
+		"raise_exception": func(e *exec.Evaluator, p *exec.VarArgs) (*exec.Value, error) {
+			err := errors.New(p.First().String())
+			budgetOf(e.Environment).fail(err)
+			return nil, err
 		},
 		"strftime_now": func(p *exec.VarArgs) (*exec.Value, error) {
 			s, err := strftime(p.First().String(), now())

@@ -80,7 +80,7 @@ func iterate(b *budget, in *exec.Value, _ *exec.VarArgs) (*exec.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	return exec.AsValue(items), b.spend(len(items))
+	return exec.AsValue(items), b.spend(1 + turnCost*len(items))
 }
 
 func itemsOf(in *exec.Value) (exec.ValuesList, error) {

@@ -159,7 +159,7 @@ func (s *macroStatement) Execute(r *exec.Renderer, _ *nodes.ControlStructureBloc
 			b.fail(fmt.Errorf("macro %s calls itself more than %d times", s.Name, maxMacroDepth))
 		}
 		defer func() { b.depth-- }()
-		if err := b.spend(stepCost); err != nil {
+		if err := b.spend(callCost); err != nil {
 			return exec.AsValue(err)
 		}
 		return macro(params)
@@ -210,14 +210,4 @@ func parseGeneration(p, _ *parser.Parser) (nodes.ControlStructure, error) {
 
 func (s *generationStatement) Execute(r *exec.Renderer, _ *nodes.ControlStructureBlock) error {
 	return r.ExecuteIfWrapper(s.wrapper)
-}
-
-// turnStatement pays for a turn of a loop; the compiler puts it at the start of each body.
-type turnStatement struct{ location *tokens.Token }
-
-func (s *turnStatement) Position() *tokens.Token { return s.location }
-func (s *turnStatement) String() string          { return "turn" }
-
-func (s *turnStatement) Execute(r *exec.Renderer, _ *nodes.ControlStructureBlock) error {
-	return budgetOf(r.Environment).spend(stepCost)
 }
