@@ -71,43 +71,50 @@ static void add_bias(float *c, const struct pbs_weights *w, int64_t n) {
         c[j] += pbs_element(w->bias, w->bias_dtype, j);
 }
 
+// strip is one strip of packed x on its way over a panel.
+struct strip {
+    const void *x;
+    const char *next; // the strip after it, of which each micro kernel prefetches share bytes
+    int64_t share, row, rows;
+    int add, last; // c holds earlier chunks (or what to add to); this is the last chunk
+};
+
 // store_strip multiplies one strip with the panel into rows of out.
-static void store_strip(const struct pbs_kernel *g, const struct pbs_product *p, const void *x, const float *panel, int64_t kl,
-                        float *tile, int64_t row, int add, int last) {
-    int64_t mr = g->t.mr, nr = g->t.nr, rows = p->rows - row < mr ? p->rows - row : mr;
-    float *c = (float *)p->out + row * p->ldo;
-    for (int64_t j = 0; j < p->n; j += nr, panel += nr * kl) {
+static void store_strip(const struct pbs_kernel *g, const struct pbs_product *p, const struct strip *s, const float *panel,
+                        int64_t kl, float *tile) {
+    int64_t mr = g->t.mr, nr = g->t.nr;
+    const char *next = s->next;
+    float *c = (float *)p->out + s->row * p->ldo;
+    for (int64_t j = 0; j < p->n; j += nr, panel += nr * kl, next += s->share) {
         int64_t cols = p->n - j < nr ? p->n - j : nr;
-        if (rows == mr && cols == nr) {
-            g->micro(x, panel, kl, c + j, p->ldo, add);
+        if (s->rows == mr && cols == nr) {
+            g->micro(s->x, panel, kl, c + j, p->ldo, s->add, next);
             continue;
         }
-        g->micro(x, panel, kl, tile, nr, 0);
-        for (int64_t r = 0; r < rows; r++)
+        g->micro(s->x, panel, kl, tile, nr, 0, next);
+        for (int64_t r = 0; r < s->rows; r++)
             for (int64_t i = 0; i < cols; i++) {
                 float *o = &c[r * p->ldo + j + i];
-                *o = add ? *o + tile[r * nr + i] : tile[r * nr + i];
+                *o = s->add ? *o + tile[r * nr + i] : tile[r * nr + i];
             }
     }
-    if (last && p->w[0].bias)
-        for (int64_t r = 0; r < rows; r++)
+    if (s->last && p->w[0].bias)
+        for (int64_t r = 0; r < s->rows; r++)
             add_bias(c + r * p->ldo, &p->w[0], p->n);
 }
 
 // swiglu_strip multiplies one strip with the panel of gate and up into sums [mr, 2·cols] and, at the last chunk, writes out.
-static void swiglu_strip(const struct pbs_kernel *g, const struct pbs_product *p, const void *x, const float *panel, int64_t kl,
-                         float *sums, int64_t row, int add, int last) {
-    int64_t mr = g->t.mr, nr = g->t.nr, cols = round_up(p->n, nr), rows = p->rows - row < mr ? p->rows - row : mr;
-    for (int64_t j = 0; j < 2 * cols; j += nr, panel += nr * kl)
-        g->micro(x, panel, kl, sums + j, 2 * cols, add);
-    if (!last)
-        return;
-    int64_t size = p->out_dtype == PBS_F32 ? 4 : 2;
-    for (int64_t r = 0; r < rows; r++, sums += 2 * cols) {
+static void swiglu_strip(const struct pbs_kernel *g, const struct pbs_product *p, const struct strip *s, const float *panel,
+                         int64_t kl, float *sums) {
+    int64_t nr = g->t.nr, cols = round_up(p->n, nr), size = p->out_dtype == PBS_F32 ? 4 : 2;
+    const char *next = s->next;
+    for (int64_t j = 0; j < 2 * cols; j += nr, panel += nr * kl, next += s->share)
+        g->micro(s->x, panel, kl, sums + j, 2 * cols, s->add, next);
+    for (int64_t r = 0; s->last && r < s->rows; r++, sums += 2 * cols) {
         for (int h = 0; h < 2; h++)
             if (p->w[h].bias)
                 add_bias(sums + h * cols, &p->w[h], p->n);
-        g->swiglu((char *)p->out + (row + r) * p->ldo * size, p->out_dtype, sums, sums + cols, p->n);
+        g->swiglu((char *)p->out + (s->row + r) * p->ldo * size, p->out_dtype, sums, sums + cols, p->n);
     }
 }
 
@@ -123,10 +130,14 @@ void pbs_gemm(struct pbs_product p) {
         pack(g, &p, panel, k0, kl);
         for (int64_t r = 0; r < p.rows; r += mr) {
             const char *x = (const char *)p.x + 4 * (r * K + k0 * mr);
+            struct strip s = {
+                .x = x, .next = x + 4 * mr * K, .share = 4 * mr * kl * g->t.nr / g->t.nb,
+                .row = r, .rows = p.rows - r < mr ? p.rows - r : mr, .add = !first || p.mode == PBS_ADD, .last = last,
+            };
             if (p.mode == PBS_SWIGLU)
-                swiglu_strip(g, &p, x, panel, kl, sums + (kc < K ? r * cols : 0), r, !first, last);
+                swiglu_strip(g, &p, &s, panel, kl, sums + (kc < K ? r * cols : 0));
             else
-                store_strip(g, &p, x, panel, kl, tile, r, !first || p.mode == PBS_ADD, last);
+                store_strip(g, &p, &s, panel, kl, tile);
         }
     }
     if (g->end)

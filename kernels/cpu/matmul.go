@@ -25,6 +25,8 @@ const (
 	gemvRows = 8
 	// gemvBytes of weights make an item of such a product: some 5 µs of memory bandwidth, many times what an item costs to start.
 	gemvBytes = 64 << 10
+	// hugePage is what scratch is rounded up to: its reuse misses the TLB at every tile otherwise.
+	hugePage = 2 << 20
 	// packedBytes bounds the packed rows of x, and with it the rows that share one packing of the weights.
 	packedBytes = 32 << 20
 )
@@ -77,10 +79,7 @@ func (d *Device) product(mode C.int32_t, out, x kernels.Tensor, w, up kernels.Li
 	m := &d.matmul
 	if m.scratch == nil {
 		m.scratch = make([][]byte, d.pool.threads)
-		m.kernel = C.int32_t(d.isa)
-		if d.compute == kernels.F32 {
-			m.kernel = min(m.kernel, C.PBS_AVX512)
-		}
+		m.kernel = d.kernel()
 		m.tiling = C.pbs_gemm_tiling(m.kernel)
 	}
 	if d.Err() != nil || x.Rows() == 0 {
@@ -93,6 +92,14 @@ func (d *Device) product(mode C.int32_t, out, x kernels.Tensor, w, up kernels.Li
 		d.gemm(out, x)
 	}
 	m.w, m.up, m.out, m.x, m.pack.x = nil, nil, kernels.Tensor{}, nil, kernels.Tensor{}
+}
+
+// kernel is the set whose products the device uses: those of f32 end with AVX-512.
+func (d *Device) kernel() C.int32_t {
+	if d.compute == kernels.F32 {
+		return C.int32_t(min(d.isa, avx512))
+	}
+	return C.int32_t(d.isa)
 }
 
 // gemv reads every weight once for all rows of x, which it wants in f32.
@@ -161,7 +168,7 @@ func (m *matmulJob) splitRows(block, k, threads int) {
 		limit = 1 << 28
 	}
 	mr := int(m.tiling.mr)
-	split := max((6*threads+m.panels()-1)/m.panels(), block*k*int(m.tiling.nb)/limit, 1)
+	split := max((4*threads+m.panels()-1)/m.panels(), block*k*int(m.tiling.nb)/limit, 1)
 	m.rows = max(roundUp((block+split-1)/split, mr), min(block, roundUp(64, mr)))
 }
 
@@ -242,7 +249,7 @@ func roundUp(n, to int) int { return (n + to - 1) / to * to }
 // final size in the first layer.
 func (d *Device) grow(buf *[]byte, n int) bool {
 	if len(*buf) < n {
-		*buf = d.Alloc(kernels.F32, (n+3)/4).Data
+		*buf = d.Alloc(kernels.F32, roundUp(n, hugePage)/4).Data
 	}
 	return *buf != nil
 }

@@ -59,8 +59,8 @@ struct pbs_kernel {
     void (*pack_w)(void *dst, const void *w, int64_t stride, int32_t dtype, int64_t rows, int64_t k0, int64_t k, int64_t kmax);
     // pack_x writes one strip of K dwords from rows <= mr rows of k elements.
     void (*pack_x)(void *dst, const void *x, int64_t stride, int64_t rows, int64_t k, int64_t K);
-    // micro computes c[mr][nr] = (add ? c : 0) + x·w over k dwords.
-    void (*micro)(const void *x, const void *w, int64_t k, float *c, int64_t ldc, int add);
+    // micro computes c[mr][nr] = (add ? c : 0) + x·w over k dwords, and meanwhile prefetches into L2 what it can of next.
+    void (*micro)(const void *x, const void *w, int64_t k, float *c, int64_t ldc, int add, const char *next);
     // swiglu writes silu(gate)·up.
     void (*swiglu)(void *out, int32_t dtype, const float *gate, const float *up, int64_t n);
     // dot multiplies one weight row with rows (1 to 4) of x.

@@ -18,7 +18,7 @@ INLINE512 __m512i pair16(const char *row, int32_t dtype, int64_t i, int64_t kmax
     return _mm512_inserti64x4(_mm512_castsi256_si512(lo), hi, 1);
 }
 
-INLINE512 void pack_pairs(char *dst, const char *w, int64_t stride, int32_t dtype, int64_t rows, int64_t k0, int64_t k, int64_t kmax) {
+INLINE512 void pack_pairs(char *dst, const char *w, int64_t stride, int32_t dtype, int64_t rows, int64_t k0, int64_t k, int64_t kmax, int tiles) {
     for (int64_t i = 0; i < k; i += 2 * PAIRS)
         for (int64_t j = 0; j < NR; j += 16) {
             __m512i v[16];
@@ -26,18 +26,28 @@ INLINE512 void pack_pairs(char *dst, const char *w, int64_t stride, int32_t dtyp
                 v[r] = r < rows - j ? pair16(w + (j + r) * stride, dtype, k0 + i, kmax) : _mm512_setzero_si512();
             transpose16(v);
             for (int r = 0; r < 16 && i + 2 * r < k; r++)
-                _mm512_store_si512(dst + 4 * ((i / 2 + r) * NR + j), v[r]);
+                _mm512_store_si512(dst + 4 * (tiles ? i / 2 * NR + j * PAIRS + r * 16 : (i / 2 + r) * NR + j), v[r]);
         }
+}
+
+TARGET512 static void pack_w(void *dst, const void *w, int64_t stride, int32_t dtype, int64_t rows, int64_t k0, int64_t k,
+                                int64_t kmax) {
+    if (dtype == PBS_BF16)
+        pack_pairs(dst, w, stride, PBS_BF16, rows, k0, k, kmax, 1);
+    else if (dtype == PBS_F32)
+        pack_pairs(dst, w, stride, PBS_F32, rows, k0, k, kmax, 1);
+    else
+        pack_pairs(dst, w, stride, PBS_F16, rows, k0, k, kmax, 1);
 }
 
 TARGET512 void pbs_pack_w_pairs(void *dst, const void *w, int64_t stride, int32_t dtype, int64_t rows, int64_t k0, int64_t k,
                                 int64_t kmax) {
     if (dtype == PBS_BF16)
-        pack_pairs(dst, w, stride, PBS_BF16, rows, k0, k, kmax);
+        pack_pairs(dst, w, stride, PBS_BF16, rows, k0, k, kmax, 0);
     else if (dtype == PBS_F32)
-        pack_pairs(dst, w, stride, PBS_F32, rows, k0, k, kmax);
+        pack_pairs(dst, w, stride, PBS_F32, rows, k0, k, kmax, 0);
     else
-        pack_pairs(dst, w, stride, PBS_F16, rows, k0, k, kmax);
+        pack_pairs(dst, w, stride, PBS_F16, rows, k0, k, kmax, 0);
 }
 
 TARGET512 static void pack_x(void *dst, const void *x, int64_t stride, int64_t rows, int64_t k, int64_t K) {
@@ -64,7 +74,7 @@ TARGET_AMX static void begin(void) {
 
 TARGET_AMX static void end(void) { _tile_release(); }
 
-TARGET_AMX static void micro(const void *x, const void *w, int64_t k, float *c, int64_t ldc, int add) {
+TARGET_AMX static void micro(const void *x, const void *w, int64_t k, float *c, int64_t ldc, int add, const char *next) {
     const char *a = x, *b = w;
     float *c1 = c + 16 * ldc;
     int64_t line = 4 * ldc;
@@ -79,10 +89,14 @@ TARGET_AMX static void micro(const void *x, const void *w, int64_t k, float *c, 
         _tile_zero(2);
         _tile_zero(3);
     }
-    for (int64_t i = 0; i < k; i += PAIRS, a += 4 * MR * PAIRS, b += 4 * NR * PAIRS) {
+    for (int64_t i = 0; i < k; i += PAIRS, a += 4 * MR * PAIRS, b += 4 * NR * PAIRS, next += 256) {
+        _mm_prefetch(next, _MM_HINT_T1);
+        _mm_prefetch(next + 64, _MM_HINT_T1);
+        _mm_prefetch(next + 128, _MM_HINT_T1);
+        _mm_prefetch(next + 192, _MM_HINT_T1);
         _tile_loadd(4, a, 64);
-        _tile_loadd(6, b, 4 * NR);
-        _tile_loadd(7, b + 64, 4 * NR);
+        _tile_loadd(6, b, 64);
+        _tile_loadd(7, b + 1024, 64);
         _tile_dpbf16ps(0, 4, 6);
         _tile_dpbf16ps(1, 4, 7);
         _tile_loadd(5, a + 1024, 64);
@@ -96,8 +110,8 @@ TARGET_AMX static void micro(const void *x, const void *w, int64_t k, float *c, 
 }
 
 const struct pbs_kernel pbs_kernel_amx = {
-    .t = {.mr = MR, .nr = NR, .kc = 1024, .nb = 128, .bf16 = 1, .step = PAIRS},
-    .pack_w = pbs_pack_w_pairs,
+    .t = {.mr = MR, .nr = NR, .kc = 1024, .nb = 256, .bf16 = 1, .step = PAIRS},
+    .pack_w = pack_w,
     .pack_x = pack_x,
     .micro = micro,
     .swiglu = pbs_swiglu_avx512,

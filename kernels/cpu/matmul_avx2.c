@@ -7,7 +7,8 @@
 #define TARGET __attribute__((target("avx2,fma,f16c")))
 #define INLINE static inline __attribute__((always_inline, target("avx2,fma,f16c")))
 
-enum { MR = 6, NR = 16 };
+// SHARE is the part of the next strip, in bytes per k, that each of a strip's micro kernels prefetches into L2.
+enum { MR = 6, NR = 16, NB = 128, SHARE = 4 * MR * NR / NB };
 
 // load8 reads elements [i, i+8) of a row as f32.
 INLINE __m256 load8(const char *row, int32_t dtype, int64_t i) {
@@ -66,6 +67,7 @@ TARGET static void pack_w(void *dst, const void *w, int64_t stride, int32_t dtyp
 }
 
 TARGET static void pack_x(void *dst, const void *x, int64_t stride, int64_t rows, int64_t k, int64_t K) {
+    (void)K; // step is 1: there is nothing to pad
     float *d = dst;
     const char *row[MR];
     for (int64_t r = 0; r < MR; r++)
@@ -75,7 +77,7 @@ TARGET static void pack_x(void *dst, const void *x, int64_t stride, int64_t rows
             d[i * MR + r] = pbs_element(row[r], PBS_F32, i);
 }
 
-TARGET static void micro(const void *x, const void *w, int64_t k, float *c, int64_t ldc, int add) {
+TARGET static void micro(const void *x, const void *w, int64_t k, float *c, int64_t ldc, int add, const char *next) {
     const float *a = x, *b = w;
     __m256 s[MR][2];
 #pragma GCC unroll 6
@@ -84,9 +86,11 @@ TARGET static void micro(const void *x, const void *w, int64_t k, float *c, int6
         _mm_prefetch((const char *)(c + r * ldc + NR - 1), _MM_HINT_T0);
         s[r][0] = s[r][1] = _mm256_setzero_ps();
     }
+#pragma GCC unroll 4
     for (int64_t i = 0; i < k; i++, a += MR, b += NR) {
         __m256 b0 = _mm256_load_ps(b), b1 = _mm256_load_ps(b + 8);
         _mm_prefetch((const char *)(b + 16 * NR), _MM_HINT_T0);
+        _mm_prefetch(next + SHARE * i, _MM_HINT_T1);
 #pragma GCC unroll 6
         for (int r = 0; r < MR; r++) {
             __m256 v = _mm256_broadcast_ss(a + r);
@@ -118,6 +122,7 @@ INLINE __m256 exp8(__m256 x) {
 }
 
 TARGET static void swiglu(void *out, int32_t dtype, const float *gate, const float *up, int64_t n) {
+    (void)dtype;
     float *o = out; // without bf16 products the device computes in f32 throughout
     const __m256 limit = _mm256_set1_ps(87), one = _mm256_set1_ps(1), sign = _mm256_set1_ps(-0.0f);
     for (int64_t i = 0; i < n; i += 8) {
@@ -202,7 +207,7 @@ TARGET static void dot(float *sum, const void *w, int32_t dtype, const float *x,
 }
 
 const struct pbs_kernel pbs_kernel_avx2 = {
-    .t = {.mr = MR, .nr = NR, .kc = 384, .nb = 128, .step = 1},
+    .t = {.mr = MR, .nr = NR, .kc = 512, .nb = NB, .step = 1},
     .pack_w = pack_w,
     .pack_x = pack_x,
     .micro = micro,

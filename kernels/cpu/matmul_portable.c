@@ -21,7 +21,7 @@ static void pack_x(void *dst, const void *x, int64_t stride, int64_t rows, int64
             d[i * MR + r] = r < rows && i < k ? pbs_element((const char *)x + r * stride, PBS_F32, i) : 0;
 }
 
-static void micro(const void *x, const void *w, int64_t k, float *c, int64_t ldc, int add) {
+static void micro(const void *x, const void *w, int64_t k, float *c, int64_t ldc, int add, const char *next) {
     const float *a = x, *b = w;
     float sum[MR][NR] = {{0}};
     for (int64_t i = 0; i < k; i++, a += MR, b += NR)

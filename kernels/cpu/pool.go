@@ -43,7 +43,7 @@ func newPool(threads int, stop *atomic.Bool) *pool {
 
 // run executes items 0..n-1 of j and returns when all are done.
 func (p *pool) run(j job, n int) {
-	if p.threads == 1 || n == 1 {
+	if p.threads == 1 || n <= 1 {
 		for i := 0; i < n && !p.stop.Load(); i++ {
 			j.do(0, i)
 		}
