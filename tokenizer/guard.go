@@ -189,6 +189,7 @@ func (s *spec) mergeList(data json.RawMessage) error {
 		if err := json.Unmarshal(data, &lines); err != nil {
 			return fmt.Errorf(`merges: %w: want ["a b", ...] or [["a", "b"], ...]`, err)
 		}
+		pairs = nil
 		for _, line := range lines {
 			pairs = append(pairs, strings.Split(line, " "))
 		}
