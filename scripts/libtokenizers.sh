@@ -55,6 +55,7 @@ edit "$work/crates/tokenizers/Cargo.toml" 's/^tiktoken-rs *=.*/tiktoken-rs = "=0
 grep -q '^tiktoken-rs = "=0.9.1"$' "$work/crates/tokenizers/Cargo.toml" ||
 	fail "crates/tokenizers/Cargo.toml of $version does not name tiktoken-rs: this script needs an update"
 
+unset CARGO_BUILD_TARGET # would move the result
 say "building $version with cargo (about two minutes, once)"
 if ! cargo build --quiet --release --package tokenizers-ffi \
 	--manifest-path "$work/Cargo.toml" --target-dir "$work/target" >"$work/log" 2>&1; then

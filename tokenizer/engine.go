@@ -120,14 +120,22 @@ func (t *Tokenizer) originals() []rune {
 
 // freeStandIns picks stand-ins that none of the texts holds.
 func (t *Tokenizer) freeStandIns(texts ...string) (standIns, error) {
-	s := standIns{first: firstStandIn, originals: t.originals()}
-	n := rune(len(s.originals))
-	for ; s.first+n-1 <= lastStandIn; s.first += n {
-		taken := false
-		for _, text := range texts {
-			taken = taken || strings.ContainsFunc(text, func(r rune) bool { return s.first <= r && r < s.first+n })
+	var taken [lastStandIn - firstStandIn + 1]bool
+	for _, text := range texts {
+		for _, r := range text {
+			if firstStandIn <= r && r <= lastStandIn {
+				taken[r-firstStandIn] = true
+			}
 		}
-		if !taken {
+	}
+	s := standIns{first: firstStandIn, originals: t.originals()}
+	free := 0 // in a row
+	for i, used := range taken {
+		if free++; used {
+			free = 0
+		}
+		if free == len(s.originals) {
+			s.first = firstStandIn + rune(i-free+1)
 			return s, nil
 		}
 	}

@@ -169,3 +169,27 @@ func count(ids []int32, id int32) (n int) {
 	}
 	return n
 }
+
+// The Unicode standard's examples of maximal subparts (section 3.9) and the edges of each
+// lead byte's range.
+func TestValidUTF8(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                                         "",
+		"a\x80b":                                   "a?b",
+		"\xC0\x80\xE0\x80\x80\xE0\x9F\xBF":         "????????",
+		"\xE0\xA0\x80\xED\x9F\xBF\xEE\x80\x80":     "\u0800\uD7FF\uE000",
+		"\xED\xA0\x80\xED\xBF\xBF":                 "??????",
+		"\xF0\x8F\xBF\xBF\xF4\x90\x80\x80":         "????????",
+		"\xF0\x90\x80\x80\xF4\x8F\xBF\xBF":         "\U00010000\U0010FFFF",
+		"\xF5\x80\x80\x80\xFE\xFF":                 "??????",
+		"a\xF1\x80\x80\xE1\x80\xC2b\x80c\x80\xBFd": "a???b?c??d",
+		"\xE1\x80":                                 "?",
+		"\xF0\x90\x80":                             "?",
+		"\xC2":                                     "?",
+		"\xE1\x80\xE1\x80\x80":                     "?\u1000",
+	} {
+		if got := ValidUTF8(in); got != strings.ReplaceAll(want, "?", replacement) {
+			t.Errorf("ValidUTF8(% x) = %q, want %q", in, got, want)
+		}
+	}
+}

@@ -114,7 +114,8 @@ func TestCraftedTokenizers(t *testing.T) {
 				tok.Close()
 				t.Fatal("loaded; want an error")
 			}
-			if !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), filepath.Join(dir, "tokenizer.json")) || len(err.Error()) > 1000 {
+			file, text, _ := strings.Cut(err.Error(), "tokenizer.json: ")
+			if !strings.Contains(text, c.want) || !strings.HasSuffix(file, dir+"/") || len(text) > 1000 {
 				t.Errorf("error %q, want the file and %q", err, c.want)
 			}
 		})

@@ -87,6 +87,7 @@ func TestHostileTemplates(t *testing.T) {
 		{"doubled string", "{% set ns = namespace(s='xxxxxxxxxxxxxxxx') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}", "bytes"},
 		{"doubled list", "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = ns.l + ns.l %}{% endfor %}", "list"},
 		{"list of itself twice", "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}", "list"},
+		{"deep list", "{% set ns = namespace(l=[1]) %}{% for i in range(30000) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l }}", "deeper"},
 		{"repeated string", "{{ 'x' * 1000000000000 }}", "bytes"},
 		{"repeated output", "{% for i in range(100000) %}" + strings.Repeat("x", 1000) + "{% endfor %}", "writes more"},
 		{"replace", "{% set a = 'x' * 1000000 %}{{ a | replace('x', a) }}", "bytes"},
