@@ -5,6 +5,7 @@
 #define PAIRS 1
 #define MR 16
 #define KT 256
+#define ST 128
 #define RG 32
 #include "attend_avx512.h"
 #define VEXP2(x) vexp2_coarse(x)
@@ -15,8 +16,8 @@
 
 struct tile;
 TARGET static void tiles_begin(void);
-TARGET static void products_scores(const struct tile *t, int64_t row0, int64_t rows, int64_t n);
-TARGET static void products_outputs(const struct tile *t, int64_t row0, int64_t rows, int64_t n, int rescale);
+TARGET static void products_scores(const struct tile *t, int64_t row0, int64_t rows, int64_t key0, int64_t n);
+TARGET static void products_outputs(const struct tile *t, int64_t row0, int64_t rows, int64_t key0, int64_t n, int rescale);
 #include "attend_tile.h"
 
 // The tile intrinsics do not say that they read memory.
@@ -59,22 +60,23 @@ TARGET ALWAYS_INLINE void tiles_store(float *c, int64_t ldc, int two) {
     }
 }
 
-TARGET static void products_scores(const struct tile *t, int64_t row0, int64_t rows, int64_t n) {
+TARGET static void products_scores(const struct tile *t, int64_t row0, int64_t rows, int64_t key0, int64_t n) {
     FENCE();
-    for (int64_t key = 0; key < n; key += NR) {
-        const float *q = t->q + row0 * t->dims_pad, *k = t->k + key * t->dims_pad;
-        int two = rows > 16;
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-        if (two) tiles_multiply(q, t->dims_pad, k, t->dims_pad / 16, 1);
-        else tiles_multiply(q, t->dims_pad, k, t->dims_pad / 16, 0);
-        tiles_store(t->scores + key, KT, two);
-    }
+    for (int64_t key = 0; key < n; key += NR)
+        for (int64_t r = 0; r < rows; r += 32) {
+            const float *q = t->q + (row0 + r) * t->dims_pad, *k = t->k + (key0 + key) * t->dims_pad;
+            int two = rows - r > 16;
+            _tile_zero(0);
+            _tile_zero(1);
+            _tile_zero(2);
+            _tile_zero(3);
+            if (two) tiles_multiply(q, t->dims_pad, k, t->dims_pad / 16, 1);
+            else tiles_multiply(q, t->dims_pad, k, t->dims_pad / 16, 0);
+            tiles_store(t->scores + r * ST + key, ST, two);
+        }
 }
 
-TARGET static void products_outputs(const struct tile *t, int64_t row0, int64_t rows, int64_t n, int rescale) {
+TARGET static void products_outputs(const struct tile *t, int64_t row0, int64_t rows, int64_t key0, int64_t n, int rescale) {
     for (int64_t r = 0; rescale && r < rows; r++) {
         float *o = t->out + (row0 + r) * t->cols;
         if (t->alpha[r] == 1) continue;
@@ -82,17 +84,19 @@ TARGET static void products_outputs(const struct tile *t, int64_t row0, int64_t 
     }
     FENCE();
     int64_t steps = (n + NR - 1) / NR;
-    int two = rows > 16;
-    for (int64_t col = 0; col < t->cols; col += NR) {
-        float *o = t->out + row0 * t->cols + col;
-        _tile_loadd(0, o, t->cols * 4);
-        _tile_loadd(1, o + 16, t->cols * 4);
-        if (two) {
-            _tile_loadd(2, o + 16 * t->cols, t->cols * 4);
-            _tile_loadd(3, o + 16 * t->cols + 16, t->cols * 4);
-            tiles_multiply(t->scores, KT, t->v + col * VKEYS, steps, 1);
-        } else tiles_multiply(t->scores, KT, t->v + col * VKEYS, steps, 0);
-        tiles_store(o, t->cols, two);
-    }
+    for (int64_t col = 0; col < t->cols; col += NR)
+        for (int64_t r = 0; r < rows; r += 32) {
+            const float *p = t->scores + r * ST, *v = t->v + col * VKEYS + key0 / 2 * NR;
+            float *o = t->out + (row0 + r) * t->cols + col;
+            int two = rows - r > 16;
+            _tile_loadd(0, o, t->cols * 4);
+            _tile_loadd(1, o + 16, t->cols * 4);
+            if (two) {
+                _tile_loadd(2, o + 16 * t->cols, t->cols * 4);
+                _tile_loadd(3, o + 16 * t->cols + 16, t->cols * 4);
+                tiles_multiply(p, ST, v, steps, 1);
+            } else tiles_multiply(p, ST, v, steps, 0);
+            tiles_store(o, t->cols, two);
+        }
 }
 #endif

@@ -9,6 +9,7 @@
 #define VL 8
 #define MR 6
 #define KT 128
+#define ST 128
 #define RG 48
 #define V __m256
 #define VLOAD(p) _mm256_loadu_ps(p)

@@ -5,6 +5,7 @@
 #define PAIRS 0
 #define MR 14
 #define KT 128
+#define ST 128
 #define RG 56
 #include "attend_avx512.h"
 #define VEXP2(x) vexp2(x)

@@ -5,6 +5,7 @@
 #define PAIRS 1
 #define MR 14
 #define KT 256
+#define ST 256
 #define RG 56
 #include "attend_avx512.h"
 #define VEXP2(x) vexp2_coarse(x)

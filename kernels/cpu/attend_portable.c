@@ -11,6 +11,7 @@ typedef int32_t VI __attribute__((vector_size(16), aligned(4), may_alias));
 #define VL 4
 #define MR 4
 #define KT 128
+#define ST 128
 #define RG 32
 #define VLOAD(p) (*(const V *)(p))
 #define VSTORE(p, v) (*(V *)(p) = (v))

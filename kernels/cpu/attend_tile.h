@@ -3,7 +3,7 @@
 //   ISA, TARGET            name suffix and function attribute
 //   PAIRS                  0: f32 arithmetic; 1: bf16 products of pairs with f32 sums, a dword holding two neighbours
 //   VL, MR                 f32 lanes of a vector; rows of a register tile, which is MR x 2*VL
-//   KT, RG                 keys of a tile; rows that share one buffer of scores
+//   KT, ST, RG             keys of a packed tile; keys and rows of one step, whose scores should lie in L1
 //   V, VLOAD, VSTORE, VSET1, VBCAST(p), VFMA(a,b,c), VMAX(a,b) (b where unordered), VEXP2(x), VHMAX(v), VHSUM(v)
 //   VVISIBLE(s,kpos,pos)   s where kpos[i] <= pos, else -inf
 //   MAC(acc,x,y)           acc += x*y, of dword pairs where PAIRS
@@ -12,7 +12,7 @@
 //   OWN_PRODUCTS           the file brings products_scores and products_outputs itself, with q in plain rows
 //
 // Layouts in scratch, in dwords: q [rows/MR][dims][MR]; k [KT/NR][dims_pad][NR]; v [cols/NR][KT/(1+PAIRS)][NR];
-// scores [RG][KT], turned in place into probabilities; out [rows][cols].
+// scores [RG][ST], turned in place into probabilities; out [rows][cols].
 
 #define NR (2 * VL)
 #define VKEYS (KT / (1 + PAIRS))
@@ -42,7 +42,7 @@ TARGET static size_t tile_carve(struct tile *t, void *scratch, int64_t head_dim,
     t->sum = p, p += t->rows * VL;
     t->k = p, p += KT * t->dims_pad;
     t->v = p, p += VKEYS * t->cols;
-    t->scores = p, p += RG * KT;
+    t->scores = p, p += RG * ST;
     t->stage = p, p += VL * t->dims_pad + t->cols;
     t->max = p, p += rows16;
     t->alpha = p, p += attend_round_up(RG, 16);
@@ -155,10 +155,10 @@ TARGET static int tile_values_finite(const struct attend_args *a, const char *v,
 }
 
 #ifndef OWN_PRODUCTS
-// scores = q * k^T for `rows` rows from row0 and the panels that hold keys [0, n).
-TARGET static void products_scores(const struct tile *t, int64_t row0, int64_t rows, int64_t n) {
+// scores = q * k^T for `rows` rows from row0 and the panels that hold keys [key0, key0+n).
+TARGET static void products_scores(const struct tile *t, int64_t row0, int64_t rows, int64_t key0, int64_t n) {
     for (int64_t key = 0; key < n; key += NR) {
-        const float *k0 = t->k + key * t->dims_pad;
+        const float *k0 = t->k + (key0 + key) * t->dims_pad;
         for (int64_t r0 = 0; r0 < rows; r0 += MR) {
             const float *q = t->q + (row0 + r0) * t->dims_pad, *k = k0;
             V c[MR][2];
@@ -173,20 +173,20 @@ TARGET static void products_scores(const struct tile *t, int64_t row0, int64_t r
                     c[r][1] = MAC(c[r][1], x, b1);
                 }
             }
-            float *s = t->scores + r0 * KT + key;
+            float *s = t->scores + r0 * ST + key;
 #pragma GCC unroll 16
-            for (int r = 0; r < MR; r++) VSTORE(s + r * KT, c[r][0]), VSTORE(s + r * KT + VL, c[r][1]);
+            for (int r = 0; r < MR; r++) VSTORE(s + r * ST, c[r][0]), VSTORE(s + r * ST + VL, c[r][1]);
         }
     }
 }
 
-// out = alpha * out + probabilities * v over keys [0, n).
-TARGET static void products_outputs(const struct tile *t, int64_t row0, int64_t rows, int64_t n, int rescale) {
+// out = alpha * out + probabilities * v over keys [key0, key0+n).
+TARGET static void products_outputs(const struct tile *t, int64_t row0, int64_t rows, int64_t key0, int64_t n, int rescale) {
     (void)rescale;
     int64_t steps = (n + PAIRS) / (1 + PAIRS);
     for (int64_t col = 0; col < t->cols; col += NR) {
         for (int64_t r0 = 0; r0 < rows; r0 += MR) {
-            const float *p = t->scores + r0 * KT, *v = t->v + col * VKEYS;
+            const float *p = t->scores + r0 * ST, *v = t->v + col * VKEYS + key0 / (1 + PAIRS) * NR;
             V c[MR][2];
 #pragma GCC unroll 16
             for (int r = 0; r < MR; r++) c[r][0] = c[r][1] = VSET1(0);
@@ -194,7 +194,7 @@ TARGET static void products_outputs(const struct tile *t, int64_t row0, int64_t 
                 V b0 = VLOAD(v), b1 = VLOAD(v + VL);
 #pragma GCC unroll 16
                 for (int r = 0; r < MR; r++) {
-                    V x = VBCAST(p + r * KT);
+                    V x = VBCAST(p + r * ST);
                     c[r][0] = MAC(c[r][0], x, b0);
                     c[r][1] = MAC(c[r][1], x, b1);
                 }
@@ -212,17 +212,17 @@ TARGET static void products_outputs(const struct tile *t, int64_t row0, int64_t 
 #endif
 
 // products_outputs for a tile whose values are not all finite: every row takes the keys it may see and no others.
-TARGET static void outputs_exact(const struct tile *t, int64_t row0, int64_t rows, int64_t n, const int32_t *kpos) {
+TARGET static void outputs_exact(const struct tile *t, int64_t row0, int64_t rows, int64_t key0, int64_t n, const int32_t *kpos) {
     for (int64_t r = 0; r < rows; r++) {
         float *o = t->out + (row0 + r) * t->cols;
         for (int64_t c = 0; c < t->cols; c++) o[c] *= t->alpha[r];
         for (int64_t key = 0; key < n; key++) {
             if (kpos && kpos[key] > t->pos[row0 + r]) continue;
-            const float *v = t->v + key / (1 + PAIRS) * NR;
+            const float *v = t->v + (key0 + key) / (1 + PAIRS) * NR;
 #if PAIRS
-            float p = attend_widen(((const uint16_t *)(t->scores + r * KT))[key]);
+            float p = attend_widen(((const uint16_t *)(t->scores + r * ST))[key]);
 #else
-            float p = t->scores[r * KT + key];
+            float p = t->scores[r * ST + key];
 #endif
             for (int64_t c = 0; c < t->cols; c += NR, v += VKEYS * NR)
                 for (int64_t i = 0; i < NR; i++)
@@ -239,7 +239,7 @@ TARGET static void outputs_exact(const struct tile *t, int64_t row0, int64_t row
 // probabilities relative to the running maximum. It returns whether the maximum moved, with the factor for what was
 // summed before in alpha. c is scale*log2(e): powers of two are cheaper than those of e.
 TARGET ALWAYS_INLINE int softmax_row(const struct tile *t, int64_t row, int64_t r, int64_t n, float c, const int32_t *kpos) {
-    float *s = t->scores + r * KT;
+    float *s = t->scores + r * ST;
     V m = VSET1(-__builtin_inff()), m1 = m;
     if (kpos) {
         for (int64_t i = 0; i < n; i += VL) {
@@ -270,15 +270,18 @@ TARGET ALWAYS_INLINE int softmax_row(const struct tile *t, int64_t row, int64_t 
     return moved;
 }
 
-// tile_attend lets rows [row0, row0+rows) attend to the first n keys of the packed tile. kpos [KT] hides key i from rows at
-// positions before kpos[i]; NULL hides nothing, and then n fills whole panels. exact is for values that are not finite.
-TARGET static void tile_attend(const struct tile *t, int64_t row0, int64_t rows, int64_t n, float c, const int32_t *kpos, int exact) {
-    products_scores(t, row0, rows, n);
+// tile_attend lets rows [row0, row0+rows) attend to keys [key0, key0+n) of the packed tile, n <= ST, key0 a multiple of ST.
+// kpos [KT] hides key i from rows at positions before kpos[i]; NULL hides nothing, and then n fills whole panels. exact is for
+// values that are not finite.
+TARGET static void tile_attend(const struct tile *t, int64_t row0, int64_t rows, int64_t key0, int64_t n, float c,
+                               const int32_t *kpos, int exact) {
+    products_scores(t, row0, rows, key0, n);
     int rescale = 0;
     int64_t whole = attend_round_up(n, NR);
+    if (kpos) kpos += key0;
     for (int64_t r = 0; r < rows; r++) rescale |= softmax_row(t, row0 + r, r, whole, c, kpos);
-    if (exact) outputs_exact(t, row0, rows, n, kpos);
-    else products_outputs(t, row0, rows, n, rescale);
+    if (exact) outputs_exact(t, row0, rows, key0, n, kpos);
+    else products_outputs(t, row0, rows, key0, n, rescale);
 }
 
 #ifndef PRODUCTS_BEGIN
@@ -305,7 +308,8 @@ TARGET void FN(pbs_attend_keys_)(const struct attend_args *a, void *scratch, con
             if (seen <= 0) continue;
             if (seen > n) seen = n;
             int masked = t.pos[r] < base + attend_round_up(seen, NR) - 1;
-            tile_attend(&t, r, rows, seen, c, masked ? t.kpos : NULL, exact && masked);
+            for (int64_t key = 0; key < seen; key += ST)
+                tile_attend(&t, r, rows, key, seen - key < ST ? seen - key : ST, c, masked ? t.kpos : NULL, exact && masked);
         }
     }
     PRODUCTS_END();
