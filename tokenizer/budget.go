@@ -21,8 +21,8 @@ const (
 	maxNodes      = 200_000 // items in a list or dict, nested ones counted
 	maxNesting    = 32      // of lists and dicts
 	maxMacroDepth = 64
-	turnCost      = 32 // of a loop's turn
-	callCost      = 64 // of a macro call
+	turnCost      = 128  // of a loop's turn
+	callCost      = 1024 // of a macro call
 )
 
 // budget is what one rendering may still spend.

@@ -119,7 +119,9 @@ func jsonValue(data json.RawMessage) (any, error) {
 
 // Chat renders messages by the model's chat template, as Hugging Face's
 // apply_chat_template does without tools and documents. Nothing in a message is expanded
-// as a template. Errors name the template's line.
+// as a template. Errors name the template's line. What templates seldom use is an error
+// too: include, import, extends, block, call, with and filter blocks, recursive loops, and
+// "x if y else z" inside brackets. None prints as nothing where Jinja2 writes "None".
 func (t *Tokenizer) Chat(messages []Message, opt ChatOptions) (string, error) {
 	return t.render(messages, opt)
 }

@@ -123,7 +123,7 @@ func TestHostileTemplates(t *testing.T) {
 			if err != nil && (len(err.Error()) > 1000 || strings.Contains(err.Error(), "SECRET")) {
 				t.Errorf("error of %d bytes: %.300s", len(err.Error()), err)
 			}
-			if took := time.Since(start); took > 20*time.Second {
+			if took := time.Since(start); took > time.Minute {
 				t.Errorf("took %v", took)
 			}
 		})
