@@ -23,8 +23,6 @@ import (
 const (
 	// gemvRows is the most rows of x that are computed one weight row at a time: up to here memory is the limit, not arithmetic.
 	gemvRows = 8
-	// gemvBytes of weights make an item of such a product: some 5 µs of memory bandwidth, many times what an item costs to start.
-	gemvBytes = 64 << 10
 	// hugePage is what scratch is rounded up to: its reuse misses the TLB at every tile otherwise.
 	hugePage = 2 << 20
 	// packedBytes bounds the packed rows of x, and with it the rows that share one packing of the weights.
@@ -44,6 +42,7 @@ type matmulJob struct {
 	cols    int            // weight rows of an item
 	rows    int            // x rows of an item
 	splits  int            // items that share a panel
+	threads int
 	pack    packJob
 	packed  []byte   // x of a block
 	scratch [][]byte // by worker
@@ -105,7 +104,7 @@ func (d *Device) kernel() C.int32_t {
 // gemv reads every weight once for all rows of x, which it wants in f32.
 func (d *Device) gemv(out, x kernels.Tensor) {
 	m, k := &d.matmul, x.Cols()
-	m.gemv, m.out, m.rows, m.splits = true, out, x.Rows(), 1
+	m.gemv, m.out, m.rows, m.threads = true, out, x.Rows(), d.pool.threads
 	m.x, m.ldx = unsafe.Pointer(unsafe.SliceData(x.Data)), x.Stride
 	if x.DType != kernels.F32 {
 		if !d.grow(&m.widened, 4*k*gemvRows) {
@@ -116,11 +115,36 @@ func (d *Device) gemv(out, x kernels.Tensor) {
 			C.pbs_widen((*C.float)(unsafe.Add(m.x, 4*k*r)), at(x, r), C.int32_t(x.DType), C.int64_t(k))
 		}
 	}
-	m.cols = max(1, gemvBytes/(k*m.w[0].W.DType.Size()))
-	if m.mode == C.PBS_SWIGLU {
-		m.cols = max(1, m.cols/2)
+	d.pool.run(m, gemvItems*d.pool.threads)
+}
+
+// gemvItems is the number of items per worker of a gemv: a long one, because a stream from memory needs a long run to reach
+// full speed (items of 64 KiB: 65% of the read bandwidth, of 1 MiB: 85%), then short ones that let the workers end together.
+const gemvItems = 5
+
+// gemvRange is the range of columns [lo, hi) of item i when n columns are shared by some workers.
+func gemvRange(i, n, threads int) (lo, hi int) {
+	long := n * 3 / 4 / threads
+	if i < threads {
+		return i * long, (i + 1) * long
 	}
-	d.pool.run(m, m.panels())
+	first, rest, short := threads*long, n-threads*long, (gemvItems-1)*threads
+	i -= threads
+	return first + rest*i/short, first + rest*(i+1)/short
+}
+
+// doGEMV computes item i, which may lie in several parts.
+func (m *matmulJob) doGEMV(i int) {
+	lo, hi := gemvRange(i, m.out.Cols(), m.threads)
+	col := 0
+	for p := range m.w {
+		n := m.w[p].W.Rows()
+		from, to := max(lo-col, 0), min(hi-col, n)
+		if from < to {
+			m.multiply(0, p, from, to-from, col+from, 0)
+		}
+		col += n
+	}
 }
 
 // gemm packs a block of x once and multiplies it panel by panel.
@@ -183,6 +207,10 @@ func (m *matmulJob) panels() int {
 
 // do multiplies one panel with one range of x rows.
 func (m *matmulJob) do(worker, i int) {
+	if m.gemv {
+		m.doGEMV(i)
+		return
+	}
 	panel, col := i/m.splits, 0
 	for p := range m.w {
 		n := m.w[p].W.Rows()
@@ -190,14 +218,14 @@ func (m *matmulJob) do(worker, i int) {
 			panel, col = panel-count, col+n
 			continue
 		}
-		m.multiply(worker, p, panel*m.cols, col+panel*m.cols, i%m.splits*m.rows)
+		n0 := panel * m.cols
+		m.multiply(worker, p, n0, min(m.cols, n-n0), col+n0, i%m.splits*m.rows)
 		return
 	}
 }
 
-// multiply computes columns [n0, n0+cols) of part p, which stand at column col of out, for m.rows rows from row on.
-func (m *matmulJob) multiply(worker, p, n0, col, row int) {
-	n := min(m.cols, m.w[p].W.Rows()-n0)
+// multiply computes columns [n0, n0+n) of part p, which stand at column col of out, for m.rows rows from row on.
+func (m *matmulJob) multiply(worker, p, n0, n, col, row int) {
 	c := C.struct_pbs_product{
 		n: C.int64_t(n), k: C.int64_t(m.w[p].W.Cols()), rows: C.int64_t(min(m.rows, m.out.Rows()-row)),
 		x: unsafe.Add(m.x, 4*m.ldx*row), ldx: C.int64_t(m.ldx),

@@ -155,7 +155,7 @@ INLINE float sum8(__m256 v) {
 // dot_rows is compiled for each number of rows and dtype. Weights are prefetched across the page ends at which the
 // hardware's streams stop.
 INLINE void dot_rows(float *sum, const char *w, int32_t dtype, const float *x, int64_t ldx, int rows, int64_t k) {
-    enum { AHEAD = 2048 };
+    enum { AHEAD = 2560 };
     int size = dtype == PBS_F32 ? 4 : 2, lines = 32 * size / 64;
     __m256 s[4][4];
     int64_t i = 0;

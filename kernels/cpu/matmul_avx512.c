@@ -109,7 +109,7 @@ TARGET512 void pbs_swiglu_avx512(void *out, int32_t dtype, const float *gate, co
 // dot_rows is compiled for each number of rows and dtype. Weights are prefetched across the page ends at which the
 // hardware's streams stop.
 INLINE512 void dot_rows(float *sum, const char *w, int32_t dtype, const float *x, int64_t ldx, int rows, int64_t k) {
-    enum { AHEAD = 2048 };
+    enum { AHEAD = 1024 };
     int size = dtype == PBS_F32 ? 4 : 2, lines = 64 * size / 64;
     __m512 s[4][4];
     int64_t i = 0;
