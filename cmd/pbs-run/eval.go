@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -138,18 +139,24 @@ func (a *answerer) generate(ctx context.Context, p eval.Prompt, maxNew int) (eva
 	}
 	out := eval.Output{PromptTokens: len(ids)}
 	a.s.Truncate(0)
-	var answer []int32
+	var text strings.Builder
+	stream := a.tok.NewStream(true)
 	greedy := model.Options{Sampling: model.Sampling{TopP: 1, RepetitionPenalty: 1}, MaxNew: maxNew}
 	for id, err := range a.s.Generate(ctx, ids, greedy) {
 		if err != nil {
 			return out, err
 		}
-		if len(answer) == 0 {
+		if out.NewTokens == 0 {
 			out.TTFT = time.Since(start)
 		}
-		answer = append(answer, id)
+		out.NewTokens++
+		piece, err := stream.Next(id)
+		if err != nil {
+			return out, err
+		}
+		text.WriteString(piece)
 	}
-	out.NewTokens, out.Total = len(answer), time.Since(start)
-	out.Text, err = a.tok.Decode(answer, true)
-	return out, err
+	text.WriteString(stream.Flush())
+	out.Text, out.Total = text.String(), time.Since(start)
+	return out, nil
 }
