@@ -69,7 +69,7 @@ void pbs_attend_merge(const struct attend_args *a, const float *part, int64_t pa
         float inv = 1 / sum;
         int64_t at = r / a->group * a->out_stride + r % a->group * a->head_dim;
         for (int64_t d = 0; d < a->head_dim; d++) {
-            if (a->bf16) ((uint16_t *)out)[at + d] = attend_narrow(acc[d] * inv);
+            if (a->bf16) ((uint16_t *)out)[at + d] = bf16_narrow(acc[d] * inv);
             else ((float *)out)[at + d] = acc[d] * inv;
         }
     }

@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "bf16.h"
+
 struct attend_args {
     int64_t head_dim;   // even
     int64_t group;      // query heads that share the kv head
@@ -63,18 +65,3 @@ ATTEND_DECODE(avx512)
 #define ATTEND_LOG2E 1.44269504088896341f
 
 ALWAYS_INLINE int64_t attend_round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-
-ALWAYS_INLINE float attend_widen(uint16_t x) {
-    uint32_t u = (uint32_t)x << 16;
-    float f;
-    memcpy(&f, &u, 4);
-    return f;
-}
-
-// Round to nearest even; a NaN stays one.
-ALWAYS_INLINE uint16_t attend_narrow(float f) {
-    uint32_t u;
-    memcpy(&u, &f, 4);
-    uint32_t r = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
-    return (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? (u >> 16) | 0x40 : r);
-}

@@ -28,7 +28,7 @@ TARGET ALWAYS_INLINE void decode_load(const char *p, int bf16, V *lo, V *hi) {
     else *lo = VLOAD((const float *)p), *hi = VLOAD((const float *)p + VL);
 }
 
-// scores[key][head] = q[head] . k[key] for heads heads and n keys.
+// scores[key][head] = q[head] . k[key] for a group of heads and n keys.
 TARGET ALWAYS_INLINE void decode_scores(int heads, float *scores, const float *q, int64_t dims, const char *k, int64_t step, int64_t n, int bf16, const char *next) {
     for (int64_t key = 0; key < n; key++, k += step, next += step) {
         for (int64_t b = 0; b < dims * (bf16 ? 2 : 4); b += 64) AHEAD(next + b);
@@ -73,7 +73,7 @@ TARGET ALWAYS_INLINE void decode_outputs(int heads, float *out, const float *p, 
     }
 }
 
-// The online softmax of heads heads over n keys: scores [key][head] to probabilities, in place. A vector holds VL/heads keys of
+// The online softmax of a group of heads over n keys: scores [key][head] to probabilities, in place. A vector holds VL/heads keys of
 // all heads, so that lane l belongs to head l%heads throughout.
 TARGET ALWAYS_INLINE void decode_softmax(int heads, float *scores, int64_t n, float c, float *max, float *sum, float *out, int64_t dims) {
     float lanes[VL];
@@ -109,7 +109,7 @@ TARGET static void decode_stage(float *dst, const char *src, int64_t step, int64
     for (int64_t key = 0; key < n; key++, src += step, dst += dims) {
         if (kv_f32) memcpy(dst, src, head_dim * 4);
         else
-            for (int64_t d = 0; d < head_dim; d++) dst[d] = attend_widen(((const uint16_t *)src)[d]);
+            for (int64_t d = 0; d < head_dim; d++) dst[d] = bf16_widen(((const uint16_t *)src)[d]);
         memset(dst + head_dim, 0, (dims - head_dim) * 4);
     }
 }
@@ -126,7 +126,7 @@ TARGET static void decode_begin(const struct attend_args *a, int heads, const vo
             state[h] = ATTEND_LOWEST;
             int64_t head = g % per_row * heads + h, at = g / per_row * a->q_stride + head * a->head_dim;
             for (int64_t d = 0; head < a->group && d < a->head_dim; d++) {
-                float x = a->bf16 ? attend_widen(((const uint16_t *)q)[at + d]) : ((const float *)q)[at + d];
+                float x = a->bf16 ? bf16_widen(((const uint16_t *)q)[at + d]) : ((const float *)q)[at + d];
                 qs[h * dims + decode_slot(d, split)] = x;
             }
         }

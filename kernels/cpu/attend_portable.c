@@ -63,7 +63,7 @@ ALWAYS_INLINE void transpose(float *dst, const float *src, int64_t ld) {
 #define VREDUCE4(dst, a, b, c, d) ((dst)[0] = VHSUM(a), (dst)[1] = VHSUM(b), (dst)[2] = VHSUM(c), (dst)[3] = VHSUM(d))
 ALWAYS_INLINE void vpair(const char *p, V *lo, V *hi) {
     const uint16_t *x = (const uint16_t *)p;
-    *lo = (V){attend_widen(x[0]), attend_widen(x[2]), attend_widen(x[4]), attend_widen(x[6])};
-    *hi = (V){attend_widen(x[1]), attend_widen(x[3]), attend_widen(x[5]), attend_widen(x[7])};
+    *lo = (V){bf16_widen(x[0]), bf16_widen(x[2]), bf16_widen(x[4]), bf16_widen(x[6])};
+    *hi = (V){bf16_widen(x[1]), bf16_widen(x[3]), bf16_widen(x[5]), bf16_widen(x[7])};
 }
 #include "attend_decode.h"

@@ -87,7 +87,7 @@ TARGET static void tile_row(uint32_t *restrict dst, const void *src, int64_t hea
         return;
     }
     const float *s = src;
-    for (int64_t i = 0; i < head_dim; i++) d[i] = attend_narrow(s[i]);
+    for (int64_t i = 0; i < head_dim; i++) d[i] = bf16_narrow(s[i]);
 #else
     if (kv_f32) {
         memcpy(dst, src, head_dim * 4);
@@ -220,14 +220,14 @@ TARGET static void outputs_exact(const struct tile *t, int64_t row0, int64_t row
             if (kpos && kpos[key] > t->pos[row0 + r]) continue;
             const float *v = t->v + (key0 + key) / (1 + PAIRS) * NR;
 #if PAIRS
-            float p = attend_widen(((const uint16_t *)(t->scores + r * ST))[key]);
+            float p = bf16_widen(((const uint16_t *)(t->scores + r * ST))[key]);
 #else
             float p = t->scores[r * ST + key];
 #endif
             for (int64_t c = 0; c < t->cols; c += NR, v += VKEYS * NR)
                 for (int64_t i = 0; i < NR; i++)
 #if PAIRS
-                    o[c + i] += p * attend_widen(((const uint16_t *)v)[2 * i + key % 2]);
+                    o[c + i] += p * bf16_widen(((const uint16_t *)v)[2 * i + key % 2]);
 #else
                     o[c + i] += p * v[i];
 #endif
@@ -325,7 +325,7 @@ TARGET void FN(pbs_attend_end_)(const struct attend_args *a, void *scratch, void
         int64_t at = r / a->group * a->out_stride + r % a->group * a->head_dim;
 #if PAIRS
         uint16_t *dst = (uint16_t *)out + at;
-        for (int64_t d = 0; d < a->head_dim; d++) dst[d] = attend_narrow(o[d] * inv);
+        for (int64_t d = 0; d < a->head_dim; d++) dst[d] = bf16_narrow(o[d] * inv);
 #else
         float *dst = (float *)out + at;
         for (int64_t d = 0; d < a->head_dim; d++) dst[d] = o[d] * inv;

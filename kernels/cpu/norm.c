@@ -1,17 +1,11 @@
-// RMSNorm (arXiv 1910.07467, eq. 4). Compilers vectorise these loops well, so one text serves every instruction set; the
-// weight is widened once per range of rows.
+// RMSNorm (arXiv 1910.07467, eq. 4). Compilers vectorise these loops well, so one text serves every instruction set.
 #include "norm.h"
 #include <math.h>
 #include <string.h>
 
-enum { LANES = 32 };  // independent sums: enough to hide the latency of adds, and they keep rounding small in long rows
+#include "bf16.h"
 
-static inline __attribute__((always_inline)) uint16_t narrow(float f) {
-    uint32_t u;
-    memcpy(&u, &f, 4);
-    uint32_t r = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
-    return (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? (u >> 16) | 0x40 : r);
-}
+enum { LANES = 32 };  // independent sums: enough to hide the latency of adds, and they keep rounding small in long rows
 
 static inline __attribute__((always_inline)) float widen_half(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, magnitude = h & 0x7fff, u;
@@ -35,9 +29,7 @@ static inline __attribute__((always_inline)) float weight_at(const char *w, int 
     }
     memcpy(&h, w + 2 * i, 2);
     if (dtype == NORM_F16) return widen_half(h);
-    uint32_t u = (uint32_t)h << 16;
-    memcpy(&f, &u, 4);
-    return f;
+    return bf16_widen(h);
 }
 
 static inline __attribute__((always_inline)) void norm_rows(void *out, int out_dtype, int64_t out_stride, const float *x, int64_t x_stride,
@@ -56,7 +48,7 @@ static inline __attribute__((always_inline)) void norm_rows(void *out, int out_d
             for (i = 0; i < n; i++) o[i] = x[i] * scale * weight_at(weight, weight_dtype, i);
         } else {
             uint16_t *o = (uint16_t *)out + r * out_stride;
-            for (i = 0; i < n; i++) o[i] = narrow(x[i] * scale * weight_at(weight, weight_dtype, i));
+            for (i = 0; i < n; i++) o[i] = bf16_narrow(x[i] * scale * weight_at(weight, weight_dtype, i));
         }
     }
 }

@@ -3,14 +3,9 @@
 #include "rope.h"
 #include <string.h>
 
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#include "bf16.h"
 
-ALWAYS_INLINE uint16_t narrow(float f) {
-    uint32_t u;
-    memcpy(&u, &f, 4);
-    uint32_t r = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
-    return (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? (u >> 16) | 0x40 : r);
-}
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 ALWAYS_INLINE void store(void *restrict dst, const float *restrict src, int64_t n, int bf16) {
     if (!bf16) {
@@ -18,7 +13,7 @@ ALWAYS_INLINE void store(void *restrict dst, const float *restrict src, int64_t 
         return;
     }
     uint16_t *d = dst;
-    for (int64_t i = 0; i < n; i++) d[i] = narrow(src[i]);
+    for (int64_t i = 0; i < n; i++) d[i] = bf16_narrow(src[i]);
 }
 
 ALWAYS_INLINE void rotate(void *restrict dst, const float *restrict x, const float *restrict table, int64_t half, int bf16) {
@@ -26,8 +21,8 @@ ALWAYS_INLINE void rotate(void *restrict dst, const float *restrict x, const flo
     if (bf16) {
         uint16_t *restrict d = dst;
         for (int64_t i = 0; i < half; i++) {
-            d[i] = narrow(x[i] * cos[i] - x[i + half] * sin[i]);
-            d[i + half] = narrow(x[i + half] * cos[i] + x[i] * sin[i]);
+            d[i] = bf16_narrow(x[i] * cos[i] - x[i + half] * sin[i]);
+            d[i + half] = bf16_narrow(x[i + half] * cos[i] + x[i] * sin[i]);
         }
     } else {
         float *restrict d = dst;

@@ -49,6 +49,9 @@ func (c ropeCase) test(t *testing.T, dev kernels.Device) {
 		}
 		return rng.NormFloat64()
 	})
+	for h := range c.heads + 2*c.kvHeads {
+		setBits(dev, qkv.Tensor, c.rows/2, h*c.dim, oddNaNs[h%len(oddNaNs)])
+	}
 	table := fill(dev, kernels.F32, 1, end+2, c.dim, c.dim, func(h, i, j int) float64 {
 		angle := float64(i) / float64(1+j%(c.dim/2))
 		if j < c.dim/2 {
