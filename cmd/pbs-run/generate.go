@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/pbs-run/pbs-run/model"
 )
@@ -135,6 +136,7 @@ func (f *generateFlags) answer(ctx context.Context, e *engine, in input, opt mod
 	r := result{
 		Model: e.dir, Attention: e.method.String(), Precision: e.precision, KVDType: f.kvDType, ISA: e.dev.ISA(),
 		Threads: e.dev.Threads(), Seed: opt.Seed, LoadSeconds: e.loadTime.Seconds(), OutputIDs: []int32{},
+		Density: 1, DensityPerLayer: ones(e.Layers),
 	}
 	start := time.Now() // a user waits for tokenisation too
 	ids, tok, err := in.tokens(e)
@@ -187,7 +189,6 @@ func (f *generateFlags) answer(ctx context.Context, e *engine, in input, opt mod
 		}
 	}
 	r.finish(start, out)
-	r.Density, r.DensityPerLayer = 1, ones(e.Layers)
 	return r, out.err
 }
 
@@ -242,11 +243,7 @@ func (r *result) summary(w io.Writer) {
 // isTerminal reports whether w is a terminal that wants bars.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	if !ok || os.Getenv("TERM") == "dumb" {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	return ok && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
 }
 
 var errEmptyPrompt = errors.New("the prompt is empty: give a question, --prompt-file, --messages, --ids or text on standard input")
