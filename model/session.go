@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"runtime"
-	"slices"
 	"sync"
 
 	"github.com/pbs-run/pbs-run/attention"
@@ -112,8 +111,10 @@ func (s *Session) logitsOf(ctx context.Context, ids []int32, want []int, visit f
 	if len(ids) == 0 || len(ids) > s.rows || s.cache.Len()+len(ids) > s.cache.Cap() {
 		return fmt.Errorf("forward pass of %d tokens after %d: the session was planned for %d at a time and %d in all", len(ids), s.cache.Len(), s.rows, s.cache.Cap())
 	}
-	if !slices.IsSorted(want) || len(want) > 0 && (want[0] < 0 || want[len(want)-1] >= len(ids)) {
-		return fmt.Errorf("wanted positions must ascend within 0 to %d", len(ids)-1)
+	for i, p := range want {
+		if p < 0 || p >= len(ids) || i > 0 && p <= want[i-1] {
+			return fmt.Errorf("wanted positions must ascend within 0 to %d", len(ids)-1)
+		}
 	}
 	for _, id := range ids {
 		if id < 0 || int(id) >= s.m.Vocab {

@@ -105,6 +105,7 @@ func TestLogitsArguments(t *testing.T) {
 		{[]int32{int32(m.Vocab)}, []int{0}, "outside the vocabulary"},
 		{[]int32{-1}, []int{0}, "token id -1"},
 		{[]int32{1, 2}, []int{1, 0}, "ascend"},
+		{[]int32{1, 2}, []int{1, 1}, "ascend"},
 		{[]int32{1, 2}, []int{2}, "ascend within 0 to 1"},
 	} {
 		err := s.Logits(context.Background(), c.ids, c.want, nil)
