@@ -1,5 +1,5 @@
 """Evaluates a checkpoint: RULER's niah_single_2 and niah_multikey_1 over the demo document,
-with keys that training never saw, and the perplexity of text that training never saw.
+with keys held out of the training questions, and the perplexity of text held out of training.
 
 An answer is right when each of its seven digits is the model's first choice after the ones
 before it, which is the same as greedy decoding.
