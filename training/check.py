@@ -14,7 +14,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="../demo/model")
     parser.add_argument("--document", default="../demo/document.txt")
-    parser.add_argument("--words", default="../demo")
+    parser.add_argument("--words", default="../eval/words")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

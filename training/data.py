@@ -109,6 +109,8 @@ class Sampler:
         self.rng = np.random.default_rng(seed)
         self.tokenizer, self.form = tokenizer, "mix"
         self.cache = {}
+        # Tokens that a needle may follow in text that is not squeezed.
+        self.ends = np.array([tokenizer.decode([i]).endswith((".", "\n")) for i in range(tokenizer.get_vocab_size())])
         special = tokenizer.token_to_id
         newlines = self.encode("\n\n")
         self.bos, self.eot = [special("<|begin_of_text|>")], [special("<|eot_id|>")]
@@ -148,7 +150,12 @@ class Sampler:
         return self.encode(" " + adjective) + self.encode("-" + noun)
 
     def haystack(self, count):
-        """Sentences of consecutive squeezed text, `count` tokens in total, the last one cut."""
+        """Sentences of consecutive text, `count` tokens in total, the last one cut. A third of the time with its line breaks."""
+        if count > 60 and self.rng.random() < 0.35:
+            start = self.rng.integers(len(self.corpus.raw) - count - 1)
+            ids = self.corpus.raw[start:start + count]
+            cuts = np.flatnonzero(self.ends[ids[:-1]]) + 1
+            return [piece.tolist() for piece in np.split(ids, cuts) if len(piece)]
         starts, first = self.corpus.starts, self.rng.integers(len(self.corpus.starts) - 1)
         pieces, total = [], 0
         while total < count:

@@ -73,7 +73,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="../demo/model")
     parser.add_argument("--document", type=pathlib.Path, default="../demo/document.txt")
-    parser.add_argument("--words", default="../demo")
+    parser.add_argument("--words", default="../eval/words")
     parser.add_argument("--valid", type=pathlib.Path, default="corpus/valid.txt")
     parser.add_argument("--prompts", default="4096:100,8192:50,16384:30,32768:10", help="length:count of each task")
     parser.add_argument("--form", choices=["prefix", "chat"], default="prefix",

@@ -35,7 +35,7 @@ def training_text(corpus, words):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", type=pathlib.Path, default="corpus/train.txt")
-    parser.add_argument("--words", type=pathlib.Path, default="../demo")
+    parser.add_argument("--words", type=pathlib.Path, default="../eval/words")
     parser.add_argument("--out", type=pathlib.Path, default="../demo/model")
     parser.add_argument("--vocab", type=int, default=4096)
     args = parser.parse_args()

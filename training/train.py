@@ -114,7 +114,7 @@ def save(model, tokenizer, folder, tokenizer_from):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", default="corpus/train.txt")
-    parser.add_argument("--words", default="../demo")
+    parser.add_argument("--words", default="../eval/words")
     parser.add_argument("--tokenizer", default="../demo/model", help="folder of tokenizer.json")
     parser.add_argument("--resume-from", help="checkpoint folder to start from")
     parser.add_argument("--out", default="checkpoint")
