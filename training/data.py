@@ -301,7 +301,9 @@ class Sampler:
                 said_weight = [0.0] * len(said)
             else:
                 said = self.encode("The special magic number for") + tail
-                said_weight = [1.0] * len(said)
+                said_weight = [1.0] * len(said)  # but the key, which has to be copied from the question
+                at = len(said) - len(tail)
+                said_weight[at:at + len(self.key_ids(key))] = [ANSWER_WEIGHT] * len(self.key_ids(key))
             head = self.user if i else []
             answer = self.encode(" ") + known[key]
             turns.append((head + ask + self.eot + self.assistant, 0.1))

@@ -18,7 +18,7 @@ class Config:
     num_attention_heads: int = 4
     num_key_value_heads: int = 2
     head_dim: int = 64
-    max_position_embeddings: int = 131072
+    max_position_embeddings: int = 40960
     rope_theta: float = 1e7
     rms_norm_eps: float = 1e-5
 

@@ -59,7 +59,7 @@ def main():
     tokenizer.save(str(args.out / "tokenizer.json"))
     (args.out / "tokenizer_config.json").write_text(json.dumps({
         "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": bos, "eos_token": "<|eot_id|>",
-        "clean_up_tokenization_spaces": False, "model_max_length": 131072,
+        "clean_up_tokenization_spaces": False, "model_max_length": 40960,
         "model_input_names": ["input_ids", "attention_mask"], "chat_template": CHAT}, indent=2) + "\n")
     print(f"vocabulary {tokenizer.get_vocab_size()}")
 

@@ -84,7 +84,7 @@ def losses(model, forward, batch, device, text_share, rng):
         return text, None, None
     right = (logits.argmax(-1) == targets).float()
     first = weights > data.ANSWER_WEIGHT
-    return text, (nll * weights)[asked].sum() / weights[asked].sum(), right[first].mean().item()
+    return text, (nll * weights)[asked].sum() / weights[asked].sum(), right[first].mean().item() if first.any() else None
 
 
 def average(model, extra):
@@ -184,7 +184,8 @@ def main():
                 right = right / some if some else None
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer in optimizers:
-                optimizer.step()
+                if torch.isfinite(norm):  # bf16 attention overflows now and then in long sequences
+                    optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
             step, seen = step + 1, seen + batch[0].size - len(batch[0])
             if right is not None and length == longest:

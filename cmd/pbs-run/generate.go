@@ -111,7 +111,7 @@ func runGenerate(ctx context.Context, f *generateFlags, changed func(string) boo
 		return err
 	}
 	if in.needle != nil && !f.json {
-		fmt.Fprintf(stdout, "Question: %s\nAnswer:   ", in.needle.Question)
+		fmt.Fprintf(stdout, "Question: %s\nAnswer:  %s", in.needle.Question, in.prefix)
 	}
 	r, err := f.answer(ctx, e, in, opt, stdout, stderr)
 	if err != nil && r.FinishReason != "interrupted" {

@@ -37,7 +37,7 @@ func (f *inputFlags) register(cmd *cobra.Command) {
 	fl.StringVar(&f.system, "system", "", "system message in front of the prompt")
 	fl.BoolVar(&f.raw, "no-chat-template", false, "continue the prompt as plain text; special tokens in it are recognised, as Hugging Face does")
 	fl.BoolVar(&f.parseSpecial, "parse-special", false, "recognise special tokens written in a chat message")
-	fl.BoolVar(&f.hide, "needle", false, "hide a number, drawn from --seed, in the --prompt-file and ask for it")
+	fl.BoolVar(&f.hide, "needle", false, "hide a number, drawn from --seed, in the --prompt-file and ask for it as RULER does, the start of the answer given")
 }
 
 // check finds flags that exclude each other.
@@ -71,6 +71,7 @@ type input struct {
 	ids          []int32
 	messages     []tokenizer.Message
 	text         string
+	prefix       string // start of the answer, behind the chat template's header
 	parseSpecial bool
 	needle       *needle
 }
@@ -113,7 +114,7 @@ func (f *inputFlags) read(stdin io.Reader, seed uint64) (input, error) {
 			return in, err
 		}
 		in.needle = &needle{Question: h.Question, Expected: h.Answer, Depth: float64(h.Offset) / float64(len(h.Document))}
-		text = h.Prompt.User
+		text, in.prefix = h.Prompt.User, h.Prompt.Prefix
 	} else if text != "" && f.question != "" {
 		text = strings.TrimRight(text, "\n") + "\n\n" + f.question
 	} else {
@@ -216,6 +217,11 @@ func (in *input) tokens(e *engine) ([]int32, *tokenizer.Tokenizer, error) {
 		ids, err = tok.ChatIDs(in.messages, tokenizer.ChatOptions{AddGenerationPrompt: true, ParseSpecial: in.parseSpecial})
 	} else {
 		ids, err = tok.Encode(in.text, tokenizer.EncodeOptions{AddSpecial: true, ParseSpecial: true})
+	}
+	if err == nil && in.prefix != "" {
+		var prefix []int32
+		prefix, err = tok.Encode(in.prefix, tokenizer.EncodeOptions{})
+		ids = append(ids, prefix...)
 	}
 	if err != nil {
 		tok.Close()

@@ -438,3 +438,17 @@ func TestEvalRuler(t *testing.T) {
 		t.Errorf("predictions: %v\n%s", err, b)
 	}
 }
+
+// TestDemo: the demo model finds a needle in the demo document.
+func TestDemo(t *testing.T) {
+	right := 0
+	for _, seed := range []string{"1", "2", "3"} {
+		stdout, stderr, err := pbsRun("", "generate", "-m", "../../demo/model", "-f", "../../demo/document.txt", "--needle", "--seed", seed)
+		if err == nil && strings.Contains(stdout, "Question: ") && strings.Contains(stderr, "RIGHT") {
+			right++
+		}
+	}
+	if right < 2 {
+		t.Errorf("%d of 3 needles found", right)
+	}
+}
