@@ -63,11 +63,6 @@ func (g *golden) bytes(name string) []byte {
 	return v.Data()
 }
 
-func (g *golden) has(name string) bool {
-	_, ok := g.data.Tensor(name)
-	return ok
-}
-
 func (g *golden) ints(name string) []int32 {
 	g.t.Helper()
 	b := g.bytes(name)
