@@ -7,6 +7,7 @@
 #define KT 256
 #define ST 128
 #define RG 32
+#include "amx.h"
 #include "attend_avx512.h"
 #define VEXP2(x) vexp2_coarse(x)
 #define VNARROW(dst, lo, hi) _mm512_storeu_si512(dst, (__m512i)_mm512_cvtne2ps_pbh(hi, lo))
@@ -24,16 +25,7 @@ TARGET static void products_outputs(const struct tile *t, int64_t row0, int64_t 
 #define FENCE() __asm__ volatile("" ::: "memory")
 
 // All eight tiles are 16 rows of 64 bytes: 0-3 hold a 32x32 block of sums, 4-5 its rows, 6-7 its columns.
-TARGET static void tiles_begin(void) {
-    struct {
-        uint8_t palette, start, reserved[14];
-        uint16_t bytes[16];
-        uint8_t rows[16];
-    } config = {.palette = 1};
-    for (int i = 0; i < 8; i++) config.bytes[i] = 64, config.rows[i] = 16;
-    FENCE();
-    _tile_loadconfig(&config);
-}
+TARGET static void tiles_begin(void) { amx_configure(); }
 
 // Adds a*b over steps of 32 to the tiles: a has rows of lda dwords, b panels of NR columns.
 TARGET ALWAYS_INLINE void tiles_multiply(const float *a, int64_t lda, const float *b, int64_t steps, int two) {

@@ -2,6 +2,7 @@
 // over 16 pairs of k loads two tiles of x and two of w for four products. x tiles are 16 rows of 64 bytes as they come, w
 // tiles hold pairs of k in rows, which is what pbs_pack_w_pairs makes of weight rows.
 #if defined(__x86_64__)
+#include "amx.h"
 #include "matmul_avx512.h"
 #include <string.h>
 
@@ -60,17 +61,7 @@ TARGET512 static void pack_x(void *dst, const void *x, int64_t stride, int64_t r
     }
 }
 
-TARGET_AMX static void begin(void) {
-    struct {
-        uint8_t palette, start, reserved[14];
-        uint16_t bytes[16];
-        uint8_t rows[16];
-    } config = {.palette = 1};
-    for (int i = 0; i < 8; i++)
-        config.bytes[i] = 64, config.rows[i] = 16;
-    __asm__ volatile("" ::: "memory"); // gcc 12 takes the intrinsic to read 8 bytes only, and drops the other stores
-    _tile_loadconfig(&config);
-}
+TARGET_AMX static void begin(void) { amx_configure(); }
 
 TARGET_AMX static void end(void) { _tile_release(); }
 

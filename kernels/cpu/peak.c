@@ -44,7 +44,7 @@ static double peak_portable(int64_t n) {
 }
 
 #if defined(__x86_64__)
-#include <immintrin.h>
+#include "amx.h"
 
 __attribute__((target("avx2,fma"))) static double peak_avx2(int64_t n) {
     __m256 a = _mm256_set1_ps(sink), b = _mm256_set1_ps(sink);
@@ -82,15 +82,7 @@ __attribute__((target("avx512f,avx512bf16"))) static double peak_avx512bf16(int6
 }
 
 __attribute__((target("amx-tile,amx-bf16,avx512f"))) static double peak_amx(int64_t n) {
-    struct {
-        uint8_t palette, start, reserved[14];
-        uint16_t bytes[16];
-        uint8_t rows[16];
-    } config = {.palette = 1};
-    for (int i = 0; i < 8; i++)
-        config.bytes[i] = 64, config.rows[i] = 16;
-    __asm__ volatile("" ::: "memory"); // gcc 12 takes the intrinsic to read 8 bytes only, and drops the other stores
-    _tile_loadconfig(&config);
+    amx_configure();
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
