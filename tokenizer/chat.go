@@ -31,7 +31,7 @@ type ChatOptions struct {
 }
 
 // ParseMessages reads a JSON array of messages: objects with role and content, both
-// strings. A content of null is an empty one.
+// strings. A content that is null or not there is an empty one.
 func ParseMessages(data []byte) ([]Message, error) {
 	if err := scanJSON(data); err != nil {
 		return nil, fmt.Errorf("read messages: %w", err)

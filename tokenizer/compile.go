@@ -2,6 +2,7 @@ package tokenizer
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	statements "github.com/nikolalohinski/gonja/v2/builtins/control_structures"
@@ -39,7 +40,7 @@ func lineOf(t *tokens.Token) int {
 }
 
 // filtered is expr passed to one of our filters.
-func filtered(expr nodes.Expression, filter string, args ...nodes.Expression) nodes.Expression {
+func filtered(expr nodes.Expression, filter string, args ...nodes.Expression) *nodes.FilteredExpression {
 	call := &nodes.FilterCall{Token: expr.Position(), Name: filter, Args: args}
 	return &nodes.FilteredExpression{Expression: expr, Filters: []*nodes.FilterCall{call}}
 }
@@ -146,11 +147,12 @@ func (c *compiler) set(n *setStatement, depth int) error {
 
 // all rewrites expressions, nil ones excepted.
 func (c *compiler) all(list ...*nodes.Expression) error {
+	return c.rewrite(slices.DeleteFunc(list, func(e *nodes.Expression) bool { return *e == nil }), 0)
+}
+
+func (c *compiler) rewrite(list []*nodes.Expression, depth int) error {
 	for _, e := range list {
-		if *e == nil {
-			continue
-		}
-		rewritten, err := c.expr(*e, 0)
+		rewritten, err := c.expr(*e, depth)
 		if err != nil {
 			return err
 		}
@@ -158,6 +160,9 @@ func (c *compiler) all(list ...*nodes.Expression) error {
 	}
 	return nil
 }
+
+// rewriter rewrites parts of an expression in place.
+type rewriter func(parts ...*nodes.Expression) error
 
 // expr rewrites an expression and those in it.
 func (c *compiler) expr(e nodes.Expression, depth int) (nodes.Expression, error) {
@@ -167,16 +172,7 @@ func (c *compiler) expr(e nodes.Expression, depth int) (nodes.Expression, error)
 	if depth++; depth > maxExpressionDepth {
 		return nil, errorAt(e, "expression nested deeper than %d", maxExpressionDepth)
 	}
-	sub := func(parts ...*nodes.Expression) error {
-		for _, p := range parts {
-			r, err := c.expr(*p, depth)
-			if err != nil {
-				return err
-			}
-			*p = r
-		}
-		return nil
-	}
+	sub := func(parts ...*nodes.Expression) error { return c.rewrite(parts, depth) }
 	switch n := e.(type) {
 	case *nodes.String:
 		i, err := strconv.Atoi(n.Val)
@@ -200,17 +196,17 @@ func (c *compiler) expr(e nodes.Expression, depth int) (nodes.Expression, error)
 		}
 		return filtered(n, filterMade), nil
 	case *nodes.Negation:
-		return c.operator("not", n.Term, nil, sub)
+		return c.operator("not", sub, n.Term)
 	case *nodes.UnaryExpression:
 		if !n.Negative {
 			return c.expr(n.Term, depth)
 		}
-		return c.operator("neg", n.Term, nil, sub)
+		return c.operator("neg", sub, n.Term)
 	case *nodes.BinaryExpression:
 		if t := n.Operator.Token.Type; t == tokens.And || t == tokens.Or {
 			return n, sub(&n.Left, &n.Right)
 		}
-		return c.operator(n.Operator.Token.Val, n.Left, n.Right, sub)
+		return c.operator(n.Operator.Token.Val, sub, n.Left, n.Right)
 	case *nodes.FilteredExpression:
 		return c.filter(n, sub)
 	case *nodes.TestExpression:
@@ -221,7 +217,7 @@ func (c *compiler) expr(e nodes.Expression, depth int) (nodes.Expression, error)
 	return c.access(e, sub)
 }
 
-func (c *compiler) items(list []nodes.Expression, sub func(...*nodes.Expression) error) error {
+func (c *compiler) items(list []nodes.Expression, sub rewriter) error {
 	for i := range list {
 		if err := sub(&list[i]); err != nil {
 			return err
@@ -231,7 +227,7 @@ func (c *compiler) items(list []nodes.Expression, sub func(...*nodes.Expression)
 }
 
 // access rewrites x.name, x[i] and x[i:j:k].
-func (c *compiler) access(e nodes.Expression, sub func(...*nodes.Expression) error) (nodes.Expression, error) {
+func (c *compiler) access(e nodes.Expression, sub rewriter) (nodes.Expression, error) {
 	switch n := e.(type) {
 	case *nodes.GetAttribute:
 		target := nodes.Expression(n.Node)
@@ -264,20 +260,15 @@ func (c *compiler) access(e nodes.Expression, sub func(...*nodes.Expression) err
 	return nil, errorAt(e, "expression %T is not supported", e)
 }
 
-func (c *compiler) operator(op string, left, right nodes.Expression, sub func(...*nodes.Expression) error) (nodes.Expression, error) {
-	if err := sub(&left); err != nil {
+func (c *compiler) operator(op string, sub rewriter, operands ...nodes.Expression) (nodes.Expression, error) {
+	if err := c.items(operands, sub); err != nil {
 		return nil, err
 	}
-	if right == nil {
-		return filtered(left, filterOperator, text(left, op)), nil
-	}
-	if err := sub(&right); err != nil {
-		return nil, err
-	}
-	return filtered(left, filterOperator, text(left, op), right), nil
+	left := operands[0]
+	return filtered(left, filterOperator, append([]nodes.Expression{text(left, op)}, operands[1:]...)...), nil
 }
 
-func (c *compiler) filter(n *nodes.FilteredExpression, sub func(...*nodes.Expression) error) (nodes.Expression, error) {
+func (c *compiler) filter(n *nodes.FilteredExpression, sub rewriter) (nodes.Expression, error) {
 	if err := sub(&n.Expression); err != nil {
 		return nil, err
 	}
@@ -285,29 +276,29 @@ func (c *compiler) filter(n *nodes.FilteredExpression, sub func(...*nodes.Expres
 		if !isFilter(f.Name) {
 			return nil, &templateError{lineOf(f.Token), fmt.Sprintf("filter %q is not known", f.Name)}
 		}
-		if err := c.items(f.Args, sub); err != nil {
-			return nil, err
-		}
-		if err := c.named(f.Kwargs, sub); err != nil {
+		if err := c.arguments(f.Args, f.Kwargs, sub); err != nil {
 			return nil, err
 		}
 	}
 	return n, nil
 }
 
-func (c *compiler) named(args map[string]nodes.Expression, sub func(...*nodes.Expression) error) error {
-	for name, arg := range args {
+func (c *compiler) arguments(args []nodes.Expression, named map[string]nodes.Expression, sub rewriter) error {
+	if err := c.items(args, sub); err != nil {
+		return err
+	}
+	for name, arg := range named {
 		if err := sub(&arg); err != nil {
 			return err
 		}
-		args[name] = arg
+		named[name] = arg
 	}
 	return nil
 }
 
-func (c *compiler) test(n *nodes.TestExpression, sub func(...*nodes.Expression) error) (nodes.Expression, error) {
+func (c *compiler) test(n *nodes.TestExpression, sub rewriter) (nodes.Expression, error) {
 	if n.Test.Name == "in" && len(n.Test.Args) == 1 {
-		return c.operator("in", n.Expression, n.Test.Args[0], sub)
+		return c.operator("in", sub, n.Expression, n.Test.Args[0])
 	}
 	if !isTest(n.Test.Name) {
 		return nil, &templateError{lineOf(n.Test.Token), fmt.Sprintf("test %q is not known", n.Test.Name)}
@@ -319,11 +310,8 @@ func (c *compiler) test(n *nodes.TestExpression, sub func(...*nodes.Expression) 
 }
 
 // call rewrites f(...) and x.method(...).
-func (c *compiler) call(n *nodes.Call, sub func(...*nodes.Expression) error) (nodes.Expression, error) {
-	if err := c.items(n.Args, sub); err != nil {
-		return nil, err
-	}
-	if err := c.named(n.Kwargs, sub); err != nil {
+func (c *compiler) call(n *nodes.Call, sub rewriter) (nodes.Expression, error) {
+	if err := c.arguments(n.Args, n.Kwargs, sub); err != nil {
 		return nil, err
 	}
 	switch f := n.Func.(type) {
@@ -335,7 +323,7 @@ func (c *compiler) call(n *nodes.Call, sub func(...*nodes.Expression) error) (no
 			return nil, err
 		}
 		call := filtered(target, filterMethod, append([]nodes.Expression{text(n, f.Attribute)}, n.Args...)...)
-		call.(*nodes.FilteredExpression).Filters[0].Kwargs = n.Kwargs
+		call.Filters[0].Kwargs = n.Kwargs
 		return call, nil
 	}
 	return nil, errorAt(n, "only functions, macros and methods can be called")

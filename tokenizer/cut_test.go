@@ -33,27 +33,7 @@ func randomText(rng *rand.Rand, n int) string {
 // A text that is cut, however finely, must give the ids of the text in one piece.
 func TestCutTextsEncodeAlike(t *testing.T) {
 	for _, family := range families {
-		tok := load(t, family)
-		rng := rand.New(rand.NewPCG(3, 7))
-		cuts := 0
-		for i := range 3000 {
-			text := strings.ReplaceAll(randomText(rng, 10+rng.IntN(120)), "\x00", "\x01")
-			want, err := tok.engine.encode(text)
-			if err != nil {
-				t.Fatal(err)
-			}
-			tok.limits = limits{piece: 1 + rng.IntN(40), word: rng.IntN(30)}
-			got, err := tok.encodeLong(tok.engine, text)
-			if err != nil || !slices.Equal(got, want) {
-				t.Fatalf("%s, %d, limits %v: %q = %v, %v, want %v", family, i, tok.limits, text, got, err, want)
-			}
-			if tok.pieceEnd(text) < len(text) {
-				cuts++
-			}
-		}
-		if cuts < 1500 {
-			t.Errorf("%s: only %d of 3000 texts were cut", family, cuts)
-		}
+		t.Run(family, func(t *testing.T) { checkCuts(t, load(t, family), 7) })
 	}
 }
 
@@ -65,8 +45,14 @@ func TestCutTextsEncodeAlikeGPT2(t *testing.T) {
 	if tok.spec.pattern != patternGPT2 || !tok.spec.cuttable() {
 		t.Fatalf("pattern %q", tok.spec.pattern)
 	}
-	rng := rand.New(rand.NewPCG(3, 8))
-	for range 3000 {
+	checkCuts(t, tok, 8)
+}
+
+func checkCuts(t *testing.T, tok *Tokenizer, seed uint64) {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(3, seed))
+	cuts := 0
+	for i := range 3000 {
 		text := strings.ReplaceAll(randomText(rng, 10+rng.IntN(120)), "\x00", "\x01")
 		want, err := tok.engine.encode(text)
 		if err != nil {
@@ -75,8 +61,14 @@ func TestCutTextsEncodeAlikeGPT2(t *testing.T) {
 		tok.limits = limits{piece: 1 + rng.IntN(40), word: rng.IntN(30)}
 		got, err := tok.encodeLong(tok.engine, text)
 		if err != nil || !slices.Equal(got, want) {
-			t.Fatalf("limits %v: %q = %v, %v, want %v", tok.limits, text, got, err, want)
+			t.Fatalf("%d, limits %v: %q = %v, %v, want %v", i, tok.limits, text, got, err, want)
 		}
+		if tok.pieceEnd(text) < len(text) {
+			cuts++
+		}
+	}
+	if cuts < 1500 {
+		t.Errorf("only %d of 3000 texts were cut", cuts)
 	}
 }
 

@@ -3,6 +3,7 @@ package tokenizer
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -30,16 +31,14 @@ var ownFilters = map[string]operation{
 	"tojson":  toJSON,
 	"indent":  indent,
 	"items":   dictItems,
-	"list":    func(b *budget, in *exec.Value, p *exec.VarArgs) (*exec.Value, error) { return iterate(b, in, p) },
+	"list":    iterate,
 	"length":  length,
 	"count":   length,
 	"first":   func(b *budget, in *exec.Value, _ *exec.VarArgs) (*exec.Value, error) { return end(b, in, 0) },
 	"last":    func(b *budget, in *exec.Value, _ *exec.VarArgs) (*exec.Value, error) { return end(b, in, -1) },
 	"reverse": reverse,
-	"string": func(_ *budget, in *exec.Value, _ *exec.VarArgs) (*exec.Value, error) {
-		return exec.AsValue(in.String()), nil
-	},
-	"safe": func(_ *budget, in *exec.Value, _ *exec.VarArgs) (*exec.Value, error) { return in, nil },
+	"string":  asText,
+	"safe":    unchanged,
 }
 
 func isFilter(name string) bool {
@@ -237,7 +236,7 @@ func globals(now func() time.Time) map[string]any {
 		},
 		"dict": func(p *exec.VarArgs) *exec.Value {
 			d := exec.NewDict()
-			for _, name := range sortedKeys(p.KwArgs) {
+			for _, name := range slices.Sorted(maps.Keys(p.KwArgs)) {
 				d.Pairs = append(d.Pairs, &exec.Pair{Key: exec.AsValue(name), Value: p.KwArgs[name]})
 			}
 			return exec.AsValue(d)
@@ -246,14 +245,10 @@ func globals(now func() time.Time) map[string]any {
 	}
 }
 
-func sortedKeys(m map[string]*exec.Value) []string {
-	var keys []string
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
+// namespace is what namespace() makes: variables that a set in a loop can write.
+type namespace struct{ vars map[string]*exec.Value }
+
+func (n *namespace) String() string { return "<Namespace>" }
 
 func rangeOf(e *exec.Evaluator, p *exec.VarArgs) (*exec.Value, error) {
 	start, stop, step := 0, 0, 1

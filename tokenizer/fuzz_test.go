@@ -1,8 +1,6 @@
 package tokenizer
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,11 +11,7 @@ import (
 // finding.
 func FuzzTokenizerJSON(f *testing.F) {
 	for _, family := range families {
-		data, err := os.ReadFile(filepath.Join("testdata", family, "tokenizer.json"))
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(data, "a b <|eot_id|> é\x00")
+		f.Add([]byte(testFile(f, family, "tokenizer.json")), "a b <|eot_id|> é\x00")
 	}
 	f.Add([]byte(`{"model":{"type":"BPE","vocab":{"a":0},"merges":[]}}`), "")
 	f.Fuzz(func(t *testing.T, data []byte, text string) {
@@ -48,11 +42,7 @@ func FuzzTokenizerJSON(f *testing.F) {
 // A template of any text compiles and renders, or fails, in bounded time.
 func FuzzChatTemplate(f *testing.F) {
 	for _, name := range []string{"llama31.jinja", "qwen25.jinja"} {
-		data, err := os.ReadFile(filepath.Join("testdata", "templates", name))
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(string(data), "hi")
+		f.Add(testFile(f, "templates", name), "hi")
 	}
 	for _, source := range []string{
 		"{% macro f(a, b=1) %}{{ a }}{% endmacro %}{{ f('x') }}", "{% for i in range(3) if i %}{{ loop.cycle('a', 'b') }}{% else %}-{% endfor %}",

@@ -16,7 +16,12 @@ var families = []string{"llama3", "qwen2"}
 
 func load(t testing.TB, family string) *Tokenizer {
 	t.Helper()
-	tok, err := Load(filepath.Join("testdata", family))
+	return loadFolder(t, filepath.Join("testdata", family))
+}
+
+func loadFolder(t testing.TB, dir string) *Tokenizer {
+	t.Helper()
+	tok, err := Load(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,14 +29,20 @@ func load(t testing.TB, family string) *Tokenizer {
 	return tok
 }
 
-func readJSON(t testing.TB, path string, into any) {
+// testFile returns the text of testdata/folder/name.
+func testFile(t testing.TB, folder, name string) string {
 	t.Helper()
-	data, err := os.ReadFile(path)
+	data, err := os.ReadFile(filepath.Join("testdata", folder, name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal(data, into); err != nil {
-		t.Fatal(path, err)
+	return string(data)
+}
+
+func readJSON(t testing.TB, folder, name string, into any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(testFile(t, folder, name)), into); err != nil {
+		t.Fatalf("%s/%s: %v", folder, name, err)
 	}
 }
 
@@ -60,7 +71,7 @@ func TestGoldenVectors(t *testing.T) {
 		t.Run(family, func(t *testing.T) {
 			tok := load(t, family)
 			var v vectors
-			readJSON(t, filepath.Join("testdata", family, "vectors.json"), &v)
+			readJSON(t, family, "vectors.json", &v)
 			if len(v.Encode) == 0 || len(v.InvalidUTF8) == 0 || len(v.Decode) == 0 {
 				t.Fatal("vectors are missing")
 			}
@@ -135,7 +146,7 @@ func TestGoldenChats(t *testing.T) {
 				Rendered            string
 				IDs                 []int32
 			}
-			readJSON(t, filepath.Join("testdata", family, "chat_vectors.json"), &cases)
+			readJSON(t, family, "chat_vectors.json", &cases)
 			if len(cases) == 0 {
 				t.Fatal("vectors are missing")
 			}

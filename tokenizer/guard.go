@@ -52,10 +52,7 @@ func parseSpec(data []byte) (*spec, error) {
 		return nil, err
 	}
 	s := &spec{top: top}
-	parts := fields{}
-	for _, m := range top {
-		parts[m.key] = m.value
-	}
+	parts := byKey(top)
 	for _, step := range []struct {
 		field string
 		check func(json.RawMessage) error

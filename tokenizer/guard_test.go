@@ -29,7 +29,7 @@ func TestCraftedTokenizers(t *testing.T) {
 		change func(top dict)
 		want   string
 	}{
-		{"no model", func(top dict) { delete(top, "model") }, "model"},
+		{"no model", func(top dict) { delete(top, "model") }, "model: want an object"},
 		{"other model", func(top dict) { model(top)["type"] = "Unigram" }, "model: type"},
 		{"no model type", func(top dict) { delete(model(top), "type") }, "model: type"},
 		{"no vocab", func(top dict) { delete(model(top), "vocab") }, "vocab"},
@@ -80,6 +80,8 @@ func TestCraftedTokenizers(t *testing.T) {
 		{"added not objects", func(top dict) { top["added_tokens"] = []any{"x"} }, "added_tokens: [0]"},
 		{"added too many", func(top dict) { top["added_tokens"] = make([]any, maxAdded+1) }, "added_tokens"},
 		{"normaliser unknown", func(top dict) { top["normalizer"] = dict{"type": "Precompiled", "precompiled_charsmap": "AA=="} }, "normalizer"},
+		{"normaliser without list", func(top dict) { top["normalizer"] = dict{"type": "Sequence"} }, "normalizer: normalizers: want an array"},
+		{"normaliser null in a list", func(top dict) { top["normalizer"] = dict{"type": "Sequence", "normalizers": []any{nil}} }, "normalizers[0]: want an object"},
 		{"pre-tokenizer missing", func(top dict) { top["pre_tokenizer"] = nil }, "pre_tokenizer"},
 		{"pre-tokenizer unknown", func(top dict) { top["pre_tokenizer"] = dict{"type": "Quantum"} }, "pre_tokenizer"},
 		{"not byte-level", func(top dict) { top["pre_tokenizer"] = dict{"type": "Metaspace", "replacement": "_"} }, "pre_tokenizer"},
@@ -90,8 +92,9 @@ func TestCraftedTokenizers(t *testing.T) {
 		{"regex deep", func(top dict) {
 			pre(top, 0)["pattern"] = dict{"Regex": strings.Repeat("(", 8000) + strings.Repeat(")", 8000)}
 		}, ""},
-		{"pattern unknown", func(top dict) { pre(top, 0)["pattern"] = dict{"Glob": "*"} }, "pattern"},
+		{"pattern unknown", func(top dict) { pre(top, 0)["pattern"] = dict{"Glob": "*"} }, "pre_tokenizer: pretokenizers[0]: pattern: Regex"},
 		{"behavior unknown", func(top dict) { pre(top, 0)["behavior"] = "Explode" }, ""},
+		{"template piece unknown", func(top dict) { template(top)["pair"] = []any{dict{"Text": "a"}} }, "processors[1]: pair[0]: SpecialToken: want an object"},
 		{"post-processor unknown", func(top dict) { top["post_processor"] = dict{"type": "BertProcessing"} }, "post_processor"},
 		{"template token unknown", func(top dict) { template(top)["special_tokens"] = dict{} }, "post_processor"},
 		{"template id wrong", func(top dict) {
@@ -100,7 +103,7 @@ func TestCraftedTokenizers(t *testing.T) {
 		{"template without text", func(top dict) { template(top)["single"] = template(top)["single"].([]any)[:1] }, "post_processor"},
 		{"template of B", func(top dict) {
 			template(top)["single"] = []any{dict{"Sequence": dict{"id": "B", "type_id": 0}}}
-		}, "post_processor"},
+		}, "post_processor: processors[1]: single[0]: Sequence"},
 		{"decoder unknown", func(top dict) { top["decoder"] = dict{"type": "WordPiece"} }, "decoder"},
 		{"decoder missing", func(top dict) { top["decoder"] = nil }, "decoder"},
 		{"version", func(top dict) { top["version"] = "2.0" }, "version"},
@@ -124,33 +127,27 @@ func TestCraftedTokenizers(t *testing.T) {
 
 // What is no JSON, or JSON that readers disagree on.
 func TestBrokenFiles(t *testing.T) {
-	good, err := os.ReadFile(filepath.Join("testdata", "llama3", "tokenizer.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := os.ReadFile(filepath.Join("testdata", "llama3", "tokenizer_config.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	good := testFile(t, "llama3", "tokenizer.json")
+	config := testFile(t, "llama3", "tokenizer_config.json")
 	for name, text := range map[string]string{
-		"empty": "", "null": "null", "list": "[]", "string": `"x"`, "cut": string(good[:len(good)/2]),
-		"tail": string(good) + "{}", "deep": strings.Repeat(`{"a":`, 1_000_000), "deep list": strings.Repeat("[", 1_000_000),
-		"ill-formed":  strings.Replace(string(good), "<|eot_id|>", "<|eot_\xff|>", 1),
-		"key twice":   strings.Replace(string(good), "{", `{"model": null, `, 1),
-		"token twice": strings.Replace(string(good), `"vocab": {`, `"vocab": {"!": 1, `, 1),
+		"empty": "", "null": "null", "list": "[]", "string": `"x"`, "cut": good[:len(good)/2],
+		"tail": good + "{}", "deep": strings.Repeat(`{"a":`, 1_000_000), "deep list": strings.Repeat("[", 1_000_000),
+		"ill-formed":  strings.Replace(good, "<|eot_id|>", "<|eot_\xff|>", 1),
+		"key twice":   strings.Replace(good, "{", `{"model": null, `, 1),
+		"token twice": strings.Replace(good, `"vocab": {`, `"vocab": {"!": 1, `, 1),
 	} {
-		tok, err := Load(folder(t, map[string]string{"tokenizer.json": text, "tokenizer_config.json": string(config)}))
+		tok, err := Load(folder(t, map[string]string{"tokenizer.json": text, "tokenizer_config.json": config}))
 		if err == nil || !strings.Contains(err.Error(), "tokenizer.json") {
 			t.Errorf("%s: %v, %v", name, tok, err)
 		}
 	}
 	for name, text := range map[string]string{
-		"empty": "", "list": "[]", "cut": string(config[:200]), "deep": strings.Repeat("[", 1_000_000),
+		"empty": "", "list": "[]", "cut": config[:200], "deep": strings.Repeat("[", 1_000_000),
 		"bos a number": `{"bos_token": 5}`, "bos an odd object": `{"bos_token": {"x": 1}}`,
 		"template a number": `{"chat_template": 5}`, "template list": `{"chat_template": [1]}`,
 		"template unnamed": `{"chat_template": [{"template": "x"}]}`,
 	} {
-		tok, err := Load(folder(t, map[string]string{"tokenizer.json": string(good), "tokenizer_config.json": text}))
+		tok, err := Load(folder(t, map[string]string{"tokenizer.json": good, "tokenizer_config.json": text}))
 		if err == nil || !strings.Contains(err.Error(), "tokenizer_config.json") {
 			t.Errorf("config %s: %v, %v", name, tok, err)
 		}
@@ -158,7 +155,7 @@ func TestBrokenFiles(t *testing.T) {
 	if _, err := Load(t.TempDir()); err == nil || !strings.Contains(err.Error(), "tokenizer.json") {
 		t.Errorf("empty folder: %v", err)
 	}
-	if _, err := Load(folder(t, map[string]string{"tokenizer.json": string(good), "chat_template.jinja": "\xff"})); err == nil || !strings.Contains(err.Error(), "chat_template.jinja") {
+	if _, err := Load(folder(t, map[string]string{"tokenizer.json": good, "chat_template.jinja": "\xff"})); err == nil || !strings.Contains(err.Error(), "chat_template.jinja") {
 		t.Errorf("ill-formed template: %v", err)
 	}
 }
@@ -197,10 +194,7 @@ func TestEquivalentFiles(t *testing.T) {
 
 // A tokenizer alone, another template file and named templates.
 func TestOptionalFiles(t *testing.T) {
-	good, err := os.ReadFile(filepath.Join("testdata", "llama3", "tokenizer.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	good := testFile(t, "llama3", "tokenizer.json")
 	named, err := json.Marshal(dict{
 		"bos_token":     dict{"content": "<|begin_of_text|>", "lstrip": false},
 		"chat_template": []any{dict{"name": "tool_use", "template": "tools"}, dict{"name": "default", "template": "{{ bos_token }}named"}},
@@ -219,7 +213,7 @@ func TestOptionalFiles(t *testing.T) {
 		{map[string]string{"tokenizer_config.json": string(named), "chat_template.jinja": "file wins\n"}, "file wins", true},
 		{map[string]string{"special_tokens_map.json": `{"bos_token": "x"}`, "tokenizer_config.json": `{"bos_token": null}`}, "", false},
 	} {
-		c.files["tokenizer.json"] = string(good)
+		c.files["tokenizer.json"] = good
 		tok, err := Load(folder(t, c.files))
 		if err != nil {
 			t.Fatal(err)
@@ -255,27 +249,50 @@ func TestVocabulary(t *testing.T) {
 	if _, ok := tok.TokenID("nosuch"); ok || tok.IsSpecial(-1) || tok.IsSpecial(510) {
 		t.Error("what is no token was found")
 	}
-	for _, id := range []int32{-1, 510, 1 << 30, -1 << 31} {
-		if text, err := tok.Decode([]int32{64, id}, false); err == nil {
-			t.Errorf("Decode of %d = %q, want an error", id, text)
+}
+
+// Ids above the last one have no text, as in the library, and do not part the bytes of a
+// character. Negative ones are errors.
+func TestIDsWithoutToken(t *testing.T) {
+	for _, family := range families {
+		tok := load(t, family)
+		letter := func(b byte) int32 { return int32(tok.spec.ids[string(letters()[b])]) }
+		beyond := tok.MaxID() + 1
+		for _, ids := range [][]int32{
+			{beyond}, {letter('a'), beyond, letter('b')}, {beyond, tok.MaxID(), 1<<31 - 1},
+			{letter(0xC3), beyond, letter(0xA9)}, {letter(0xC3), beyond},
+		} {
+			for _, skip := range []bool{false, true} {
+				var unsigned []uint32
+				for _, id := range ids {
+					unsigned = append(unsigned, uint32(id))
+				}
+				want, err := tok.engine.rust.DecodeErr(unsigned, skip)
+				if err != nil {
+					t.Fatal(err)
+				}
+				checkText(t, tok, ids, skip, want)
+			}
 		}
-		if text, err := tok.NewStream(false).Next(id); text != "" || (err == nil) != (id > 0) {
-			t.Errorf("Next(%d) = %q, %v", id, text, err)
+		for _, id := range []int32{-1, -1 << 31} {
+			if text, err := tok.Decode([]int32{64, id}, false); err == nil {
+				t.Errorf("Decode of %d = %q, want an error", id, text)
+			}
+			if text, err := tok.NewStream(false).Next(id); err == nil {
+				t.Errorf("Next(%d) = %q, want an error", id, text)
+			}
 		}
 	}
 }
 
 // Fault 60: a folder's name is bytes.
 func TestOddPaths(t *testing.T) {
-	good, err := os.ReadFile(filepath.Join("testdata", "llama3", "tokenizer.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	good := testFile(t, "llama3", "tokenizer.json")
 	dir := filepath.Join(t.TempDir(), "a b\n'é\xff")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Skip("file system refuses the name: ", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "tokenizer.json"), good, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "tokenizer.json"), []byte(good), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	tok, err := Load(dir)

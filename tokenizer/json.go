@@ -17,26 +17,20 @@ const (
 
 // readFile reads a whole JSON or template file of bounded size.
 func readFile(path string) ([]byte, error) {
+	if info, err := os.Stat(path); err == nil {
+		if !info.Mode().IsRegular() { // opening a pipe would block
+			return nil, fmt.Errorf("open %s: not a regular file", path)
+		}
+		if info.Size() > maxFileBytes {
+			return nil, fmt.Errorf("read %s: %d bytes, more than the %d allowed", path, info.Size(), maxFileBytes)
+		}
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("open %s: not a regular file", path)
-	}
-	if info.Size() > maxFileBytes {
-		return nil, fmt.Errorf("read %s: %d bytes, more than the %d allowed", path, info.Size(), maxFileBytes)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFileBytes))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	return data, nil
+	return io.ReadAll(io.LimitReader(f, maxFileBytes))
 }
 
 // scanJSON refuses what Go's and Rust's JSON readers see differently or suffer from:
@@ -81,7 +75,7 @@ type member struct {
 // object splits a JSON object into its members, in order. Unlike a Go struct it matches
 // keys exactly, and it refuses a key that comes twice.
 func object(data []byte) ([]member, error) {
-	dec := json.NewDecoder(bytes.NewReader(data))
+	dec := json.NewDecoder(bytes.NewReader(orNull(data)))
 	if t, err := dec.Token(); err != nil {
 		return nil, err
 	} else if t != json.Delim('{') {
@@ -115,14 +109,15 @@ type fields map[string]json.RawMessage
 
 func fieldsOf(data []byte) (fields, error) {
 	members, err := object(data)
-	if err != nil {
-		return nil, err
-	}
+	return byKey(members), err
+}
+
+func byKey(members []member) fields {
 	f := make(fields, len(members))
 	for _, m := range members {
 		f[m.key] = m.value
 	}
-	return f, nil
+	return f
 }
 
 // has reports whether key is there and not null.

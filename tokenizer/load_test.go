@@ -12,17 +12,13 @@ import (
 func edit(t testing.TB, family string, change func(top map[string]any)) string {
 	t.Helper()
 	var top map[string]any
-	readJSON(t, filepath.Join("testdata", family, "tokenizer.json"), &top)
+	readJSON(t, family, "tokenizer.json", &top)
 	change(top)
 	data, err := json.Marshal(top)
 	if err != nil {
 		t.Fatal(err)
 	}
-	config, err := os.ReadFile(filepath.Join("testdata", family, "tokenizer_config.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return folder(t, map[string]string{"tokenizer.json": string(data), "tokenizer_config.json": string(config)})
+	return folder(t, map[string]string{"tokenizer.json": string(data), "tokenizer_config.json": testFile(t, family, "tokenizer_config.json")})
 }
 
 // folder writes files into a new folder.
@@ -39,10 +35,5 @@ func folder(t testing.TB, files map[string]string) string {
 
 func loadEdited(t testing.TB, family string, change func(top map[string]any)) *Tokenizer {
 	t.Helper()
-	tok, err := Load(edit(t, family, change))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { tok.Close() })
-	return tok
+	return loadFolder(t, edit(t, family, change))
 }

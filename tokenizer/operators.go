@@ -59,18 +59,22 @@ func safely(f func() (*exec.Value, error)) (v *exec.Value, err error) {
 
 func operators() map[string]exec.FilterFunction {
 	return map[string]exec.FilterFunction{
-		filterRead:  pay(func(b *budget, in *exec.Value, _ *exec.VarArgs) (*exec.Value, error) { return in, b.read(in) }),
-		filterMade:  pay(func(b *budget, in *exec.Value, _ *exec.VarArgs) (*exec.Value, error) { return in, b.made(in) }),
-		filterGuard: pay(func(_ *budget, in *exec.Value, _ *exec.VarArgs) (*exec.Value, error) { return in, nil }),
-		filterText: pay(func(_ *budget, in *exec.Value, _ *exec.VarArgs) (*exec.Value, error) {
-			return exec.AsValue(in.String()), nil
-		}),
+		filterRead:      pay(func(b *budget, in *exec.Value, _ *exec.VarArgs) (*exec.Value, error) { return in, b.read(in) }),
+		filterMade:      pay(func(b *budget, in *exec.Value, _ *exec.VarArgs) (*exec.Value, error) { return in, b.made(in) }),
+		filterGuard:     pay(unchanged),
+		filterText:      pay(asText),
 		filterIterate:   pay(iterate),
 		filterOperator:  pay(operator),
 		filterAttribute: pay(attribute),
 		filterItem:      pay(item),
 		filterMethod:    pay(method),
 	}
+}
+
+func unchanged(_ *budget, in *exec.Value, _ *exec.VarArgs) (*exec.Value, error) { return in, nil }
+
+func asText(_ *budget, in *exec.Value, _ *exec.VarArgs) (*exec.Value, error) {
+	return exec.AsValue(in.String()), nil
 }
 
 // iterate makes the list a for statement walks: the keys of a dict, the characters of a
@@ -276,33 +280,21 @@ func arithmetic(op string, left, right *exec.Value) (*exec.Value, error) {
 	if (op == "/" || op == "//" || op == "%") && right.Float() == 0 {
 		return nil, errors.New("division by zero")
 	}
-	if op != "/" && op != "**" && left.IsInteger() && right.IsInteger() {
+	if left.IsInteger() && right.IsInteger() {
 		l, r := left.Integer(), right.Integer()
 		switch op {
-		case "+":
-			return exec.AsValue(l + r), nil
-		case "-":
-			return exec.AsValue(l - r), nil
-		case "*":
-			return exec.AsValue(l * r), nil
-		case "//":
-			return exec.AsValue(int(math.Floor(float64(l) / float64(r)))), nil
+		case "+", "-", "*", "//":
+			return exec.AsValue(sameKind(op, l, r)), nil
 		case "%":
 			return exec.AsValue(((l % r) + r) % r), nil
 		}
 	}
 	l, r := left.Float(), right.Float()
 	switch op {
-	case "+":
-		return exec.AsValue(l + r), nil
-	case "-":
-		return exec.AsValue(l - r), nil
-	case "*":
-		return exec.AsValue(l * r), nil
+	case "+", "-", "*", "//":
+		return exec.AsValue(sameKind(op, l, r)), nil
 	case "/":
 		return exec.AsValue(l / r), nil
-	case "//":
-		return exec.AsValue(math.Floor(l / r)), nil
 	case "%":
 		return exec.AsValue(l - r*math.Floor(l/r)), nil
 	case "**":
@@ -313,6 +305,19 @@ func arithmetic(op string, left, right *exec.Value) (*exec.Value, error) {
 		return exec.AsValue(power), nil
 	}
 	return nil, fmt.Errorf("operator %s is not supported", op)
+}
+
+// sameKind is l op r where the result is of the kind of l and r.
+func sameKind[N int | float64](op string, l, r N) N {
+	switch op {
+	case "+":
+		return l + r
+	case "-":
+		return l - r
+	case "*":
+		return l * r
+	}
+	return N(math.Floor(float64(l) / float64(r)))
 }
 
 func describe(v *exec.Value) string {
@@ -330,8 +335,3 @@ func describe(v *exec.Value) string {
 	}
 	return "a value of another kind"
 }
-
-// namespace is what namespace() makes: variables that a set in a loop can write.
-type namespace struct{ vars map[string]*exec.Value }
-
-func (n *namespace) String() string { return "<Namespace>" }

@@ -14,36 +14,24 @@ func (s *spec) normalizer(data json.RawMessage) error {
 		return nil
 	}
 	s.normalised = true
-	f, kind, err := typed(data)
-	if err != nil {
-		return err
-	}
-	switch kind {
-	case "NFC", "NFD", "NFKC", "NFKD":
-		return nil
-	case "Sequence":
-		return each(f["normalizers"], s.normalizer)
-	}
-	return fmt.Errorf("type %q not supported: want NFC, NFD, NFKC, NFKD or a Sequence of them", kind)
+	return walk(data, "normalizers", func(_ fields, kind string) error {
+		switch kind {
+		case "NFC", "NFD", "NFKC", "NFKD":
+			return nil
+		}
+		return fmt.Errorf("type %q not supported: want NFC, NFD, NFKC, NFKD or a Sequence of them", kind)
+	})
 }
 
 // preTokenizer wants regexes and such first and ByteLevel last. Whether a regex is one, the
 // library says.
 func (s *spec) preTokenizer(data json.RawMessage) error {
 	var kinds []string
-	var walk func(json.RawMessage) error
-	walk = func(data json.RawMessage) error {
-		f, kind, err := typed(data)
-		if err != nil {
-			return err
-		}
-		if kind == "Sequence" {
-			return each(f["pretokenizers"], walk)
-		}
+	err := walk(data, "pretokenizers", func(f fields, kind string) error {
 		kinds = append(kinds, kind)
 		return s.splitter(f, kind)
-	}
-	if err := walk(data); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	if len(kinds) == 0 || kinds[len(kinds)-1] != "ByteLevel" {
@@ -58,55 +46,65 @@ func (s *spec) preTokenizer(data json.RawMessage) error {
 func (s *spec) splitter(f fields, kind string) error {
 	switch kind {
 	case "Split":
-		pattern, err := fieldsOf(f["pattern"])
-		if err != nil {
-			return fmt.Errorf("pattern: %w", err)
-		}
-		behavior, err := f.text("behavior")
-		if err != nil {
-			return err
-		}
-		invert, err := f.flag("invert")
-		if err != nil {
-			return err
-		}
-		if pattern.has("String") {
-			_, err = pattern.text("String")
-			return err
-		}
-		regex, err := pattern.text("Regex")
-		if err != nil {
-			return fmt.Errorf("pattern: %w", err)
-		}
-		if len(regex) > maxRegexBytes {
-			return fmt.Errorf("pattern: regex of %d bytes, more than the %d allowed", len(regex), maxRegexBytes)
-		}
-		if behavior == "Isolated" && !invert || behavior == "Removed" && invert {
-			s.pattern = regex
-		}
-		return nil
+		return s.split(f)
 	case "ByteLevel":
-		prefixSpace, err := f.flag("add_prefix_space")
-		if err != nil {
-			return err
-		}
-		useRegex, err := f.flag("use_regex")
-		if err != nil {
-			return err
-		}
-		s.prefixSpace = s.prefixSpace || prefixSpace
-		if useRegex || !f.has("use_regex") { // true by default
-			if s.pattern != "" {
-				s.pattern = "" // two regexes, one after the other
-			} else {
-				s.pattern = patternGPT2
-			}
-		}
-		return nil
+		return s.byteLevel(f)
 	case "Digits", "Punctuation":
 		return nil
 	}
 	return fmt.Errorf("type %q not supported: want Split, Digits, Punctuation, ByteLevel or a Sequence of them", kind)
+}
+
+func (s *spec) split(f fields) error {
+	pattern, err := fieldsOf(f["pattern"])
+	if err != nil {
+		return fmt.Errorf("pattern: %w", err)
+	}
+	behavior, err := f.text("behavior")
+	if err != nil {
+		return err
+	}
+	invert, err := f.flag("invert")
+	if err != nil {
+		return err
+	}
+	if pattern.has("String") {
+		if _, err := pattern.text("String"); err != nil {
+			return fmt.Errorf("pattern: %w", err)
+		}
+		return nil
+	}
+	regex, err := pattern.text("Regex")
+	if err != nil {
+		return fmt.Errorf("pattern: %w", err)
+	}
+	if len(regex) > maxRegexBytes {
+		return fmt.Errorf("pattern: regex of %d bytes, more than the %d allowed", len(regex), maxRegexBytes)
+	}
+	if behavior == "Isolated" && !invert || behavior == "Removed" && invert {
+		s.pattern = regex
+	}
+	return nil
+}
+
+func (s *spec) byteLevel(f fields) error {
+	prefixSpace, err := f.flag("add_prefix_space")
+	if err != nil {
+		return err
+	}
+	useRegex, err := f.flag("use_regex")
+	if err != nil {
+		return err
+	}
+	s.prefixSpace = s.prefixSpace || prefixSpace
+	if useRegex || !f.has("use_regex") { // true by default
+		if s.pattern != "" {
+			s.pattern = "" // two regexes, one after the other
+		} else {
+			s.pattern = patternGPT2
+		}
+	}
+	return nil
 }
 
 // postProcessor finds what goes around a text: the special tokens of a TemplateProcessing.
@@ -114,19 +112,15 @@ func (s *spec) postProcessor(data json.RawMessage) error {
 	if isNull(data) {
 		return nil
 	}
-	f, kind, err := typed(data)
-	if err != nil {
-		return err
-	}
-	switch kind {
-	case "ByteLevel":
-		return nil
-	case "Sequence":
-		return each(f["processors"], s.postProcessor)
-	case "TemplateProcessing":
-		return s.template(f)
-	}
-	return fmt.Errorf("type %q not supported: want TemplateProcessing, ByteLevel or a Sequence of them", kind)
+	return walk(data, "processors", func(f fields, kind string) error {
+		switch kind {
+		case "ByteLevel":
+			return nil
+		case "TemplateProcessing":
+			return s.template(f)
+		}
+		return fmt.Errorf("type %q not supported: want TemplateProcessing, ByteLevel or a Sequence of them", kind)
+	})
 }
 
 func (s *spec) template(f fields) error {
@@ -137,20 +131,19 @@ func (s *spec) template(f fields) error {
 	var before, after []int32
 	sequences := 0
 	pieces := func(key string) error {
-		i := -1
-		return each(f[key], func(data json.RawMessage) error {
-			i++
+		before, after, sequences = nil, nil, 0
+		return each(f, key, func(data json.RawMessage) error {
 			piece, err := fieldsOf(data)
 			if err != nil {
-				return fmt.Errorf("%s[%d]: %w", key, i, err)
+				return err
 			}
 			if piece.has("Sequence") {
 				sequence, err := fieldsOf(piece["Sequence"])
 				if err != nil {
-					return fmt.Errorf("%s[%d]: %w", key, i, err)
+					return fmt.Errorf("Sequence: %w", err)
 				}
 				if id := string(sequence["id"]); id != `"A"` && (key == "single" || id != `"B"`) {
-					return fmt.Errorf("%s[%d]: Sequence %.40s is not there", key, i, id)
+					return fmt.Errorf(`Sequence: want id "A", or in pair "B", have %.40s`, orNull(sequence["id"]))
 				}
 				sequences++
 				before, after = append(before, after...), nil
@@ -158,15 +151,15 @@ func (s *spec) template(f fields) error {
 			}
 			token, err := fieldsOf(piece["SpecialToken"])
 			if err != nil {
-				return fmt.Errorf("%s[%d]: SpecialToken: %w", key, i, err)
+				return fmt.Errorf("SpecialToken: %w", err)
 			}
 			name, err := token.text("id")
 			if err != nil {
-				return fmt.Errorf("%s[%d]: %w", key, i, err)
+				return fmt.Errorf("SpecialToken: %w", err)
 			}
 			ids, ok := special[name]
 			if !ok {
-				return fmt.Errorf("%s[%d]: %q is not in special_tokens", key, i, name)
+				return fmt.Errorf("SpecialToken: %q is not in special_tokens", name)
 			}
 			after = append(after, ids...)
 			return nil
@@ -175,7 +168,6 @@ func (s *spec) template(f fields) error {
 	if err := pieces("pair"); err != nil {
 		return err
 	}
-	before, after, sequences = nil, nil, 0
 	if err := pieces("single"); err != nil {
 		return err
 	}
@@ -188,7 +180,7 @@ func (s *spec) template(f fields) error {
 }
 
 func (s *spec) specialTokens(data json.RawMessage) (map[string][]int32, error) {
-	all, err := fieldsOf(orNull(data))
+	all, err := fieldsOf(data)
 	if err != nil {
 		return nil, err
 	}
@@ -216,37 +208,39 @@ func (s *spec) specialTokens(data json.RawMessage) (map[string][]int32, error) {
 
 // checkDecoder wants ByteLevel: Decode and Stream turn tokens into bytes themselves.
 func checkDecoder(data json.RawMessage) error {
-	f, kind, err := typed(data)
-	if err != nil {
-		return err
-	}
-	switch kind {
-	case "ByteLevel":
+	return walk(data, "decoders", func(_ fields, kind string) error {
+		if kind != "ByteLevel" {
+			return fmt.Errorf("type %q not supported, only ByteLevel is", kind)
+		}
 		return nil
-	case "Sequence":
-		return each(f["decoders"], checkDecoder)
-	}
-	return fmt.Errorf("type %q not supported, only ByteLevel is", kind)
+	})
 }
 
-// typed splits an object with a "type".
-func typed(data json.RawMessage) (fields, string, error) {
-	f, err := fieldsOf(orNull(data))
+// walk calls do for a part of the tokenizer, or for each part in the list of a Sequence.
+func walk(data json.RawMessage, list string, do func(f fields, kind string) error) error {
+	f, err := fieldsOf(data)
 	if err != nil {
-		return nil, "", err
+		return err
 	}
 	kind, err := f.text("type")
-	return f, kind, err
-}
-
-func each(data json.RawMessage, do func(json.RawMessage) error) error {
-	items, err := list(data)
 	if err != nil {
 		return err
 	}
-	for _, item := range items {
+	if kind != "Sequence" {
+		return do(f, kind)
+	}
+	return each(f, list, func(data json.RawMessage) error { return walk(data, list, do) })
+}
+
+// each calls do for the items of a list field; errors name the item.
+func each(f fields, key string, do func(json.RawMessage) error) error {
+	items, err := list(f[key])
+	if err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	for i, item := range items {
 		if err := do(item); err != nil {
-			return err
+			return fmt.Errorf("%s[%d]: %w", key, i, err)
 		}
 	}
 	return nil

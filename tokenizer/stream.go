@@ -16,13 +16,9 @@ func (t *Tokenizer) NewStream(skipSpecial bool) *Stream {
 	return &Stream{t: t, skipSpecial: skipSpecial}
 }
 
-// Next takes one id and returns the text that is now complete, often none. An id above
-// MaxID has no text: models with more embedding rows than their tokenizer has tokens can
-// produce it. A negative id is an error.
+// Next takes one id and returns the text that is now complete, often none. A negative id is
+// an error.
 func (s *Stream) Next(id int32) (string, error) {
-	if id > s.t.MaxID() {
-		return "", nil
-	}
 	token, err := s.t.bytes(id, s.skipSpecial)
 	if err != nil {
 		return "", err

@@ -120,30 +120,29 @@ func (c *chatTemplate) render(variables map[string]any, inputBytes int, now func
 	return "", fmt.Errorf("render chat template %s: %s%.500s", c.source.file, line, strings.ToValidUTF8(err.Error(), replacement))
 }
 
-// tests returns gonja's tests, with Jinja2's answers where they differ.
-func tests() *exec.TestSet {
-	set := map[string]exec.TestFunction{}
-	for _, name := range testNames {
-		set[name], _ = builtins.Tests.Get(name)
-	}
-	set["sequence"] = func(_ *exec.Context, in *exec.Value, _ *exec.VarArgs) (bool, error) {
-		return in.IsList() || in.IsString() || in.IsDict(), nil
-	}
-	set["true"] = func(_ *exec.Context, in *exec.Value, _ *exec.VarArgs) (bool, error) {
-		return in.IsBool() && in.Bool(), nil
-	}
-	set["false"] = func(_ *exec.Context, in *exec.Value, _ *exec.VarArgs) (bool, error) {
-		return in.IsBool() && !in.Bool(), nil
-	}
-	return exec.NewTestSet(set)
-}
-
-var testNames = []string{
+// gonjaTests are those of gonja's tests that answer as Jinja2's.
+var gonjaTests = []string{
 	"boolean", "callable", "defined", "divisibleby", "eq", "equalto", "even", "float", "ge", "gt", "in",
 	"integer", "iterable", "le", "lower", "lt", "mapping", "ne", "none", "number", "odd", "string",
 	"undefined", "upper",
 }
 
-func isTest(name string) bool {
-	return slices.Contains(testNames, name) || slices.Contains([]string{"sequence", "true", "false"}, name)
+var ownTests = map[string]func(in *exec.Value) bool{
+	"sequence": func(in *exec.Value) bool { return in.IsList() || in.IsString() || in.IsDict() },
+	"true":     func(in *exec.Value) bool { return in.IsBool() && in.Bool() },
+	"false":    func(in *exec.Value) bool { return in.IsBool() && !in.Bool() },
+}
+
+func isTest(name string) bool { return ownTests[name] != nil || slices.Contains(gonjaTests, name) }
+
+// tests returns every test a compiled template may use.
+func tests() *exec.TestSet {
+	set := map[string]exec.TestFunction{}
+	for _, name := range gonjaTests {
+		set[name], _ = builtins.Tests.Get(name)
+	}
+	for name, test := range ownTests {
+		set[name] = func(_ *exec.Context, in *exec.Value, _ *exec.VarArgs) (bool, error) { return test(in), nil }
+	}
+	return exec.NewTestSet(set)
 }

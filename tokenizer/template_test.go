@@ -27,16 +27,12 @@ func TestTemplatesRenderAsHuggingFace(t *testing.T) {
 		Messages                      json.RawMessage
 		Prompt                        bool
 	}
-	readJSON(t, filepath.Join("testdata", "templates", "vectors.json"), &cases)
+	readJSON(t, "templates", "vectors.json", &cases)
 	now := func() time.Time { return time.Date(2025, 3, 7, 8, 9, 10, 0, time.UTC) }
 	for i, c := range cases {
 		source := c.Source
 		if c.File != "" {
-			data, err := os.ReadFile(filepath.Join("testdata", "templates", c.File))
-			if err != nil {
-				t.Fatal(err)
-			}
-			source = string(data)
+			source = testFile(t, "templates", c.File)
 		}
 		messages, err := ParseMessages(c.Messages)
 		if err != nil {
@@ -141,12 +137,9 @@ func TestLargeChatsRender(t *testing.T) {
 		many,
 	} {
 		for _, name := range []string{"llama31.jinja", "qwen25.jinja"} {
-			source, err := os.ReadFile(filepath.Join("testdata", "templates", name))
-			if err != nil {
-				t.Fatal(err)
-			}
+			source := testFile(t, "templates", name)
 			start := time.Now()
-			got, err := withTemplate(t, string(source)).Chat(messages, ChatOptions{AddGenerationPrompt: true})
+			got, err := withTemplate(t, source).Chat(messages, ChatOptions{AddGenerationPrompt: true})
 			if err != nil || !strings.Contains(got, strings.TrimSpace(messages[0].Content)) {
 				t.Errorf("%s: %d bytes, %v", name, len(got), err)
 			}

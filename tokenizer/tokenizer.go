@@ -60,7 +60,7 @@ func Load(dir string) (*Tokenizer, error) {
 	}
 	c, err := readConfig(dir)
 	if err != nil {
-		return nil, fmt.Errorf("load tokenizer %w", err)
+		return nil, fmt.Errorf("load tokenizer: %w", err)
 	}
 	t := newTokenizer(s, c)
 	if t.engine, err = newEngine(s, loadOptions()); err != nil {
@@ -134,8 +134,9 @@ func (t *Tokenizer) withoutNUL(text string, s standIns) (string, *engine, error)
 }
 
 // Decode returns the text of ids as the tokenizers library's decode does: bytes that are no
-// UTF-8 become U+FFFD, spaces are left as they are. skipSpecial leaves out the tokens marked
-// special. An id without a token is an error.
+// UTF-8 become U+FFFD, spaces are left as they are, and an id above MaxID has no text: models
+// with more embedding rows than their tokenizer has tokens can produce it. skipSpecial leaves
+// out the tokens marked special. A negative id is an error.
 func (t *Tokenizer) Decode(ids []int32, skipSpecial bool) (string, error) {
 	var b strings.Builder
 	for _, id := range ids {
@@ -150,10 +151,10 @@ func (t *Tokenizer) Decode(ids []int32, skipSpecial bool) (string, error) {
 
 // bytes returns the bytes that id stands for.
 func (t *Tokenizer) bytes(id int32, skipSpecial bool) (string, error) {
-	if id < 0 || int(id) >= len(t.byID) {
-		return "", fmt.Errorf("decode token %d: ids run from 0 to %d", id, t.MaxID())
+	if id < 0 {
+		return "", fmt.Errorf("decode token %d: an id cannot be negative", id)
 	}
-	if skipSpecial && t.special[id] {
+	if id > t.MaxID() || skipSpecial && t.special[id] {
 		return "", nil
 	}
 	return t.byID[id], nil
