@@ -29,7 +29,7 @@ func Dummy(specs []Spec, seed uint64) (*Checkpoint, error) {
 	for _, s := range specs {
 		n, err := s.bytes()
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("make dummy weights: tensor %q: %w", s.Name, err)
 		}
 		if _, ok := c.byName[s.Name]; ok {
 			return nil, fmt.Errorf("make dummy weights: tensor %q given twice", s.Name)
@@ -58,18 +58,18 @@ func Dummy(specs []Spec, seed uint64) (*Checkpoint, error) {
 
 func (s Spec) bytes() (uint64, error) {
 	if len(s.Dims) < 1 || len(s.Dims) > 3 {
-		return 0, fmt.Errorf("make dummy weights: tensor %q has %d dims", s.Name, len(s.Dims))
+		return 0, fmt.Errorf("%d dims, want one to three", len(s.Dims))
 	}
 	var shape []uint64
 	for _, d := range s.Dims {
 		if d < 1 {
-			return 0, fmt.Errorf("make dummy weights: tensor %q has shape %v", s.Name, s.Dims)
+			return 0, fmt.Errorf("shape %v, want dims of at least 1", s.Dims)
 		}
 		shape = append(shape, uint64(d))
 	}
 	n, ok := shapeBytes(uint64(s.DType.Size()), shape)
 	if !ok || n > math.MaxInt64/4 {
-		return 0, fmt.Errorf("make dummy weights: tensor %q: shape %v overflows", s.Name, s.Dims)
+		return 0, fmt.Errorf("shape %v overflows", s.Dims)
 	}
 	return n, nil
 }

@@ -121,8 +121,8 @@ func TestDummyErrors(t *testing.T) {
 		want  string
 	}{
 		{[]Spec{spec("a", 2), spec("a", 2)}, `"a" given twice`},
-		{[]Spec{spec("a")}, `"a" has 0 dims`},
-		{[]Spec{spec("a", 1, 1, 1, 1)}, `"a" has 4 dims`},
+		{[]Spec{spec("a")}, `"a": 0 dims, want one to three`},
+		{[]Spec{spec("a", 1, 1, 1, 1)}, `"a": 4 dims, want one to three`},
 		{[]Spec{spec("a", 2, 0)}, "shape [2 0]"},
 		{[]Spec{spec("a", -1, -1)}, "shape [-1 -1]"},
 		{[]Spec{spec("a", 1<<40, 1<<40)}, "overflows"},

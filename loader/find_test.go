@@ -22,7 +22,7 @@ func TestCheckRepoID(t *testing.T) {
 }
 
 func TestFind(t *testing.T) {
-	t.Chdir(t.TempDir())
+	t.Chdir(filepath.Join(put(t, "a/b/file", ""), "a/b")) // ../../x is in the temporary folder too
 	hub := put(t,
 		"models--org--main/snapshots/c0ffee/config.json", "{}", "models--org--main/snapshots/dead/config.json", "{}",
 		"models--org--main/refs/main", "c0ffee\n",

@@ -124,8 +124,8 @@ func checkShardName(name string) error {
 	return nil
 }
 
-// resolve returns the path of name in dir and the file that it stands for. A link may lead to a file in the same folder or, from a snapshot
-// of the Hugging Face cache, into that repository's blobs; elsewhere it is refused, unopened.
+// resolve returns the path of name in dir and the file that it stands for. A link may lead to a file in the same folder
+// or, from a snapshot of the Hugging Face cache, into that repository's blobs; elsewhere it is refused, unopened.
 func resolve(dir, name string) (path, real string, err error) {
 	path = filepath.Join(dir, name)
 	real, err = filepath.EvalSymlinks(path)

@@ -152,27 +152,18 @@ func TestLinks(t *testing.T) {
 		_, err := Open(filepath.Join(repo, "model"))
 		wantError(t, err, "x.safetensors", "a link out of the model's folder")
 	})
-	t.Run("out of the cached repository", func(t *testing.T) {
-		repo := put(t, "one/blobs/0123", shardWith("a"))
-		dir := filepath.Join(repo, "two", "snapshots", "c0ffee")
-		link(t, "../../../one/blobs/0123", filepath.Join(dir, singleName))
-		_, err := Open(dir)
-		wantError(t, err, "a link out of the model's folder")
-	})
-	t.Run("below the blobs", func(t *testing.T) {
-		repo := put(t, "blobs/sub/0123", shardWith("a"))
-		dir := filepath.Join(repo, "snapshots", "c0ffee")
-		link(t, "../../blobs/sub/0123", filepath.Join(dir, singleName))
-		_, err := Open(dir)
-		wantError(t, err, "a link out of the model's folder")
-	})
-	t.Run("blobs beside what is no snapshot", func(t *testing.T) {
-		repo := put(t, "blobs/0123", shardWith("a"))
-		dir := filepath.Join(repo, "other", "c0ffee")
-		link(t, "../../blobs/0123", filepath.Join(dir, singleName))
-		_, err := Open(dir)
-		wantError(t, err, "a link out of the model's folder")
-	})
+	for _, test := range []struct{ name, blob, dir, target string }{
+		{"out of the cached repository", "one/blobs/0123", "two/snapshots/c0ffee", "../../../one/blobs/0123"},
+		{"below the blobs", "blobs/sub/0123", "snapshots/c0ffee", "../../blobs/sub/0123"},
+		{"blobs beside what is no snapshot", "blobs/0123", "other/c0ffee", "../../blobs/0123"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := filepath.Join(put(t, test.blob, shardWith("a")), test.dir)
+			link(t, test.target, filepath.Join(dir, singleName))
+			_, err := Open(dir)
+			wantError(t, err, "a link out of the model's folder")
+		})
+	}
 	t.Run("to nothing", func(t *testing.T) {
 		dir := put(t, "config.json", "{}")
 		link(t, "../../blobs/0123", filepath.Join(dir, singleName))
