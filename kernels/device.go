@@ -33,6 +33,7 @@ type KV struct{ K, V Tensor }
 type Device interface {
 	Memory
 	Dense
+	Sparse
 }
 
 // Memory is the life of tensors on a Device.

@@ -14,15 +14,20 @@ const (
 	F32 DType = iota + 1
 	BF16
 	F16
+	U16 // of a Plan, as those that follow
+	U32
+	U64
 )
 
 // Size returns the bytes of one element.
 func (d DType) Size() int {
 	switch d {
-	case F32:
+	case F32, U32:
 		return 4
-	case BF16, F16:
+	case BF16, F16, U16:
 		return 2
+	case U64:
+		return 8
 	}
 	panic(fmt.Sprintf("kernels: size of unknown dtype %d", d))
 }
@@ -36,6 +41,12 @@ func (d DType) String() string {
 		return "BF16"
 	case F16:
 		return "F16"
+	case U16:
+		return "U16"
+	case U32:
+		return "U32"
+	case U64:
+		return "U64"
 	}
 	return fmt.Sprintf("DType(%d)", uint8(d))
 }

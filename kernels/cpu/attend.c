@@ -39,6 +39,38 @@ void pbs_attend_end(int isa, const struct attend_args *a, void *scratch, void *o
 #undef CALL
 }
 
+size_t pbs_blocks_scratch(int isa, int64_t head_dim, int64_t block, int64_t blocks) {
+#define CALL(x) return pbs_blocks_scratch_##x(head_dim, block, blocks)
+    CHOOSE(isa, CALL);
+#undef CALL
+}
+
+void pbs_blocks_begin(int isa, const struct attend_args *a, const struct attend_blocks *b, void *scratch, const void *q) {
+#define CALL(x) pbs_blocks_begin_##x(a, b, scratch, q)
+    CHOOSE(isa, CALL);
+#undef CALL
+}
+
+void pbs_blocks_keys(int isa, const struct attend_args *a, const struct attend_blocks *b, void *scratch, const void *k, const void *v,
+                     int64_t j0, int64_t j1) {
+#define CALL(x) pbs_blocks_keys_##x(a, b, scratch, k, v, j0, j1)
+    CHOOSE(isa, CALL);
+#undef CALL
+}
+
+void pbs_blocks_end(int isa, const struct attend_args *a, const struct attend_blocks *b, void *scratch, void *out) {
+#define CALL(x) pbs_blocks_end_##x(a, b, scratch, out)
+    CHOOSE(isa, CALL);
+#undef CALL
+}
+
+void pbs_rank_keys(int isa, const struct attend_args *a, void *scratch, const void *k, int64_t k0, int64_t k1, float *stats, float *out,
+                   int64_t out_stride) {
+#define CALL(x) pbs_rank_keys_##x(a, scratch, k, k0, k1, stats, out, out_stride)
+    CHOOSE(isa, CALL);
+#undef CALL
+}
+
 size_t pbs_attend_decode_scratch(int64_t head_dim, int64_t positions, int64_t group) {
     int64_t dims = attend_round_up(head_dim, 32), heads = attend_round_up(group, 8);
     return (size_t)(positions * heads * (16 + 2 * dims) + 128 * dims) * 4;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "bf16.h"
+#include "host.h"
 
 struct attend_args {
     int64_t head_dim;   // even
@@ -40,11 +41,43 @@ void pbs_attend_decode(int isa, const struct attend_args *a, void *scratch, cons
                        int64_t k0, int64_t k1, float *part);
 void pbs_attend_merge(const struct attend_args *a, const float *part, int64_t part_stride, int64_t parts, void *out);
 
+// attend_blocks is what block-sparse attention adds to attend_args: an item is then one query head (group is 1) and the
+// positions of some query blocks, blocks being cut at absolute positions.
+struct attend_blocks {
+    int64_t block, segment;  // keys of each
+    int64_t keys;            // all there are
+    int64_t sorted;          // those in complete segments
+    const uint16_t *perm;    // of the head: [sorted] key at each place, from the start of its segment; NULL where keys stand in order
+    const uint64_t *keep;    // [query blocks of the item][words]: bit j keeps key block j
+    int64_t words;
+    const uint64_t *columns; // of the head: bit j lets every query see key j; NULL for none
+};
+
+// Scratch of an item of up to `blocks` query blocks; begin, keys and end are as those of dense attention, for key blocks [j0, j1).
+size_t pbs_blocks_scratch(int isa, int64_t head_dim, int64_t block, int64_t blocks);
+void pbs_blocks_begin(int isa, const struct attend_args *a, const struct attend_blocks *b, void *scratch, const void *q);
+void pbs_blocks_keys(int isa, const struct attend_args *a, const struct attend_blocks *b, void *scratch, const void *k, const void *v,
+                     int64_t j0, int64_t j1);
+void pbs_blocks_end(int isa, const struct attend_args *a, const struct attend_blocks *b, void *scratch, void *out);
+
+// pbs_rank_keys follows pbs_attend_begin for the queries that rank keys. Without out it writes for every row the maximum of
+// its scores over keys [k0, k1), in units of log2, and the sum of their powers of two relative to it to stats: [rows][2]. With
+// out, [group][out_stride], it takes from stats the maximum and a weight, and writes each key's weighted sum of probabilities.
+void pbs_rank_keys(int isa, const struct attend_args *a, void *scratch, const void *k, int64_t k0, int64_t k1, float *stats, float *out,
+                   int64_t out_stride);
+
 #define ATTEND_KERNELS(isa)                                                                                              \
     size_t pbs_attend_scratch_##isa(int64_t head_dim, int64_t rows);                                                     \
     void pbs_attend_begin_##isa(const struct attend_args *a, void *scratch, const void *q);                              \
     void pbs_attend_keys_##isa(const struct attend_args *a, void *scratch, const void *k, const void *v, int64_t k0, int64_t k1); \
-    void pbs_attend_end_##isa(const struct attend_args *a, void *scratch, void *out);
+    void pbs_attend_end_##isa(const struct attend_args *a, void *scratch, void *out);                                    \
+    size_t pbs_blocks_scratch_##isa(int64_t head_dim, int64_t block, int64_t blocks);                                    \
+    void pbs_blocks_begin_##isa(const struct attend_args *a, const struct attend_blocks *b, void *scratch, const void *q); \
+    void pbs_blocks_keys_##isa(const struct attend_args *a, const struct attend_blocks *b, void *scratch, const void *k, \
+                               const void *v, int64_t j0, int64_t j1);                                                   \
+    void pbs_blocks_end_##isa(const struct attend_args *a, const struct attend_blocks *b, void *scratch, void *out);     \
+    void pbs_rank_keys_##isa(const struct attend_args *a, void *scratch, const void *k, int64_t k0, int64_t k1, float *stats, \
+                             float *out, int64_t out_stride);
 #define ATTEND_DECODE(isa)                                                                                               \
     void pbs_attend_decode_##isa(const struct attend_args *a, void *scratch, const void *q, const void *k, const void *v, \
                                  int64_t k0, int64_t k1, float *part);
@@ -57,8 +90,6 @@ ATTEND_KERNELS(amx)
 ATTEND_DECODE(portable)
 ATTEND_DECODE(avx2)
 ATTEND_DECODE(avx512)
-
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 // A maximum no score reaches, yet finite: differences from it stay numbers.
 #define ATTEND_LOWEST (-1e38f)

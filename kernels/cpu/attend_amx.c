@@ -91,4 +91,8 @@ TARGET static void products_outputs(const struct tile *t, int64_t row0, int64_t 
             tiles_store(o, t->cols, two);
         }
 }
+
+#include "attend_blocks.h"
+#include "attend_strided.h"
+#include "attend_lines.h"
 #endif

@@ -1,27 +1,15 @@
 // Attention for AVX2 and FMA.
 #if defined(__x86_64__)
 #include "attend.h"
-#include <immintrin.h>
+#include "vec_avx2.h"
 
 #define ISA avx2
-#define TARGET __attribute__((target("avx2,fma")))
 #define PAIRS 0
-#define VL 8
 #define MR 6
 #define KT 128
 #define ST 128
 #define RG 48
-#define V __m256
-#define VLOAD(p) _mm256_loadu_ps(p)
-#define VSTORE(p, v) _mm256_storeu_ps(p, v)
-#define VSET1(x) _mm256_set1_ps(x)
-#define VBCAST(p) _mm256_broadcast_ss(p)
-#define VFMA(a, b, c) _mm256_fmadd_ps(a, b, c)
-#define VADD(a, b) _mm256_add_ps(a, b)
-#define VMAX(a, b) _mm256_max_ps(a, b)
 #define VEXP2(x) vexp2(x)
-#define VHMAX(v) vhmax(v)
-#define VHSUM(v) vhsum(v)
 #define VVISIBLE(s, kpos, pos) vvisible(s, kpos, pos)
 #define MAC(acc, x, y) _mm256_fmadd_ps(x, y, acc)
 #define TRANSPOSE(dst, src, ld) transpose(dst, src, ld)
@@ -29,18 +17,6 @@
 TARGET ALWAYS_INLINE V vvisible(V s, const int32_t *kpos, int32_t pos) {
     __m256i hidden = _mm256_cmpgt_epi32(_mm256_loadu_si256((const __m256i *)kpos), _mm256_set1_epi32(pos));
     return _mm256_blendv_ps(s, VSET1(-__builtin_inff()), _mm256_castsi256_ps(hidden));
-}
-
-TARGET ALWAYS_INLINE float vhmax(V v) {
-    __m128 x = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    x = _mm_max_ps(x, _mm_movehl_ps(x, x));
-    return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
-}
-
-TARGET ALWAYS_INLINE float vhsum(V v) {
-    __m128 x = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    x = _mm_add_ps(x, _mm_movehl_ps(x, x));
-    return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
 }
 
 // 2^x for x <= 2^7, within 2 ulp; 0 below 2^-127, NaN stays NaN. Adding the magic number rounds x to an integer n and leaves
@@ -73,15 +49,12 @@ TARGET ALWAYS_INLINE void transpose(float *dst, const float *src, int64_t ld) {
 }
 
 #include "attend_tile.h"
+#include "attend_blocks.h"
+#include "attend_strided.h"
+#include "attend_lines.h"
 
 #define DISA avx2
-#define VPAIR(p, lo, hi) vpair(p, &(lo), &(hi))
 #define VREDUCE4(dst, a, b, c, d) vreduce4(dst, a, b, c, d)
-TARGET ALWAYS_INLINE void vpair(const char *p, V *lo, V *hi) {
-    __m256i x = _mm256_loadu_si256((const __m256i *)p);
-    *lo = _mm256_castsi256_ps(_mm256_slli_epi32(x, 16));
-    *hi = _mm256_castsi256_ps(_mm256_and_si256(x, _mm256_set1_epi32((int)0xffff0000)));
-}
 TARGET ALWAYS_INLINE void vreduce4(float *dst, V a, V b, V c, V d) {
     V x = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
     _mm_storeu_ps(dst, _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)));

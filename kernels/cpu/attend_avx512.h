@@ -1,19 +1,8 @@
 // What the AVX-512 variants of attention share.
 #pragma once
 #include "attend.h"
-#include <immintrin.h>
+#include "vec_avx512.h"
 
-#define V __m512
-#define VL 16
-#define VLOAD(p) _mm512_loadu_ps(p)
-#define VSTORE(p, v) _mm512_storeu_ps(p, v)
-#define VSET1(x) _mm512_set1_ps(x)
-#define VBCAST(p) _mm512_set1_ps(*(p))
-#define VFMA(a, b, c) _mm512_fmadd_ps(a, b, c)
-#define VADD(a, b) _mm512_add_ps(a, b)
-#define VMAX(a, b) _mm512_max_ps(a, b)
-#define VHMAX(v) _mm512_reduce_max_ps(v)
-#define VHSUM(v) _mm512_reduce_add_ps(v)
 #define VVISIBLE(s, kpos, pos) \
     _mm512_mask_blend_ps(_mm512_cmpgt_epi32_mask(_mm512_loadu_si512(kpos), _mm512_set1_epi32(pos)), s, VSET1(-__builtin_inff()))
 #define TRANSPOSE(dst, src, ld) transpose(dst, src, ld)
@@ -37,10 +26,8 @@ TARGET ALWAYS_INLINE V vexp2_coarse(V x) {
     return _mm512_scalef_ps(p, x);
 }
 
-TARGET ALWAYS_INLINE void transpose(float *dst, const float *src, int64_t ld) {
-    V r[16], t[16];
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; i++) r[i] = VLOAD(src + i * ld);
+TARGET ALWAYS_INLINE void transpose_rows(float *dst, const V r[16]) {
+    V t[16];
 #pragma GCC unroll 4
     for (int i = 0; i < 16; i += 4) {  // 4x4 blocks inside each 128-bit lane
         V a = _mm512_unpacklo_ps(r[i], r[i + 1]), b = _mm512_unpackhi_ps(r[i], r[i + 1]);
@@ -58,3 +45,34 @@ TARGET ALWAYS_INLINE void transpose(float *dst, const float *src, int64_t ld) {
         VSTORE(dst + (j + 12) * 32, _mm512_shuffle_f32x4(b, d, 0xdd));
     }
 }
+
+TARGET ALWAYS_INLINE void transpose(float *dst, const float *src, int64_t ld) {
+    V r[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) r[i] = VLOAD(src + i * ld);
+    transpose_rows(dst, r);
+}
+
+#if PAIRS
+// Keys and values that are bf16 already, in rows of whole vectors, need no stage: pack_keys turns 16 rows into columns,
+// pack_values interleaves two, and each line of the cache is read once.
+#define PACK_DIRECT(head_dim) ((head_dim) % 32 == 0)
+TARGET ALWAYS_INLINE void pack_keys(float *dst, const char *const rows[16], int64_t dims) {
+    for (int64_t d = 0; d < dims; d += 16) {
+        V r[16];
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++) r[i] = VLOAD((const float *)rows[i] + d);
+        transpose_rows(dst + d * 32, r);
+    }
+}
+TARGET ALWAYS_INLINE void pack_values(uint32_t *dst, int64_t step, const char *even, const char *odd, int64_t cols) {
+    const __m512i order = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2,
+                                           33, 1, 32, 0);
+    const __m512i upper = _mm512_add_epi16(order, _mm512_set1_epi16(16));
+    for (int64_t c = 0; c < cols; c += 32, dst += step) {
+        __m512i e = _mm512_loadu_si512(even + 2 * c), o = _mm512_loadu_si512(odd + 2 * c);
+        _mm512_storeu_si512(dst, _mm512_permutex2var_epi16(e, order, o));
+        _mm512_storeu_si512(dst + 16, _mm512_permutex2var_epi16(e, upper, o));
+    }
+}
+#endif

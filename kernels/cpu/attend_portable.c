@@ -1,42 +1,22 @@
 // Attention in plain C with four-lane vectors, which compilers map to whatever the target has.
 #include "attend.h"
+#include "vec_portable.h"
 #include <math.h>
 
-typedef float V __attribute__((vector_size(16), aligned(4), may_alias));
-typedef int32_t VI __attribute__((vector_size(16), aligned(4), may_alias));
-
 #define ISA portable
-#define TARGET
 #define PAIRS 0
-#define VL 4
 #define MR 4
 #define KT 128
 #define ST 128
 #define RG 32
-#define VLOAD(p) (*(const V *)(p))
-#define VSTORE(p, v) (*(V *)(p) = (v))
-#define VSET1(x) ((V){} + (float)(x))
-#define VBCAST(p) ((V){} + *(p))
-#define VFMA(a, b, c) ((a) * (b) + (c))
-#define VADD(a, b) ((a) + (b))
-#define VMAX(a, b) vmax(a, b)
 #define VEXP2(x) vexp2(x)
-#define VHMAX(v) vhmax(v)
-#define VHSUM(v) (((v)[0] + (v)[1]) + ((v)[2] + (v)[3]))
 #define VVISIBLE(s, kpos, pos) vvisible(s, kpos, pos)
 #define MAC(acc, x, y) ((acc) + (x) * (y))
 #define TRANSPOSE(dst, src, ld) transpose(dst, src, ld)
 
-ALWAYS_INLINE V vselect(VI mask, V a, V b) { return (V)(((VI)a & mask) | ((VI)b & ~mask)); }
-ALWAYS_INLINE V vmax(V a, V b) { return vselect((VI)(a > b), a, b); }
 ALWAYS_INLINE V vvisible(V s, const int32_t *kpos, int32_t pos) {
     return vselect((VI)(*(const VI *)kpos <= (VI){} + pos), s, VSET1(-__builtin_inff()));
 }
-ALWAYS_INLINE float vhmax(V v) {
-    float a = v[0] > v[1] ? v[0] : v[1], b = v[2] > v[3] ? v[2] : v[3];
-    return a > b ? a : b;
-}
-
 // 2^x for x <= 2^7, within 2 ulp; 0 below 2^-127, NaN stays NaN. Adding the magic number rounds x to an integer n and leaves
 // n + 127 in the low bits; what remains, in [-1/2, 1/2], goes through a minimax polynomial (7.5e-8).
 ALWAYS_INLINE V vexp2(V x) {
@@ -57,13 +37,10 @@ ALWAYS_INLINE void transpose(float *dst, const float *src, int64_t ld) {
 }
 
 #include "attend_tile.h"
+#include "attend_blocks.h"
+#include "attend_strided.h"
+#include "attend_lines.h"
 
 #define DISA portable
-#define VPAIR(p, lo, hi) vpair(p, &(lo), &(hi))
 #define VREDUCE4(dst, a, b, c, d) ((dst)[0] = VHSUM(a), (dst)[1] = VHSUM(b), (dst)[2] = VHSUM(c), (dst)[3] = VHSUM(d))
-ALWAYS_INLINE void vpair(const char *p, V *lo, V *hi) {
-    const uint16_t *x = (const uint16_t *)p;
-    *lo = (V){bf16_widen(x[0]), bf16_widen(x[2]), bf16_widen(x[4]), bf16_widen(x[6])};
-    *hi = (V){bf16_widen(x[1]), bf16_widen(x[3]), bf16_widen(x[5]), bf16_widen(x[7])};
-}
 #include "attend_decode.h"

@@ -5,10 +5,12 @@
 //   VL, MR                 f32 lanes of a vector; rows of a register tile, which is MR x 2*VL
 //   KT, ST, RG             keys of a packed tile; keys and rows of one step, whose scores should lie in L1
 //   V, VLOAD, VSTORE, VSET1, VBCAST(p), VFMA(a,b,c), VMAX(a,b) (b where unordered), VEXP2(x), VHMAX(v), VHSUM(v)
+//   VANY_ABOVE(v, x)       whether any lane of v is above the number x: far sooner known than the maximum
 //   VVISIBLE(s,kpos,pos)   s where kpos[i] <= pos, else -inf
 //   MAC(acc,x,y)           acc += x*y, of dword pairs where PAIRS
 //   VNARROW(dst,lo,hi)     (PAIRS) stores 2*VL values as bf16
 //   TRANSPOSE(dst,src,ld)  VL x VL dwords: dst[j*2*VL + i] = src[i*ld + j]
+//   PACK_DIRECT(head_dim)  (PAIRS) whether pack_keys and pack_values do for bf16 rows of this length; 0 unless defined
 //   OWN_PRODUCTS           the file brings products_scores and products_outputs itself, with q in plain rows
 //
 // Layouts in scratch, in dwords: q [rows/MR][dims][MR]; k [KT/NR][dims_pad][NR]; v [cols/NR][KT/(1+PAIRS)][NR];
@@ -56,26 +58,56 @@ size_t FN(pbs_attend_scratch_)(int64_t head_dim, int64_t rows) {
     return tile_carve(&t, NULL, head_dim, rows);
 }
 
-TARGET void FN(pbs_attend_begin_)(const struct attend_args *a, void *scratch, const void *q) {
-    struct tile t;
-    int64_t rows = a->positions * a->group, size = PAIRS ? 2 : 4;
-    tile_carve(&t, scratch, a->head_dim, rows);
-    memset(t.q, 0, t.rows * t.dims_pad * 4);
-    memset(t.out, 0, t.rows * t.cols * 4);
-    memset(t.sum, 0, t.rows * VL * 4);
-    for (int64_t r = 0; r < t.rows; r++) {
-        int64_t i = r < rows ? r / a->group : a->positions - 1, h = r % a->group;
-        t.max[r] = ATTEND_LOWEST;
-        t.pos[r] = (int32_t)(a->first + i);
+// tile_clear empties the state of all rows.
+TARGET static void tile_clear(const struct tile *t) {
+    memset(t->q, 0, t->rows * t->dims_pad * 4);
+    memset(t->out, 0, t->rows * t->cols * 4);
+    memset(t->sum, 0, t->rows * VL * 4);
+    for (int64_t r = 0; r < t->rows; r++) t->max[r] = ATTEND_LOWEST;
+}
+
+// tile_queries packs the queries of n positions from pos on into rows from row0 on, a multiple of MR. Rows up to the next one
+// stand at the last position and have no queries.
+TARGET static void tile_queries(const struct tile *t, const struct attend_args *a, int64_t row0, const char *q, int64_t pos, int64_t n) {
+    int64_t rows = n * a->group, size = PAIRS ? 2 : 4;
+    for (int64_t r = 0; r < attend_round_up(rows, MR); r++) {
+        int64_t i = r < rows ? r / a->group : n - 1, h = r % a->group;
+        t->pos[row0 + r] = (int32_t)(pos + i);
         if (r >= rows) continue;
-        const char *src = (const char *)q + (i * a->q_stride + h * a->head_dim) * size;
+        const char *src = q + (i * a->q_stride + h * a->head_dim) * size;
 #ifdef OWN_PRODUCTS
-        memcpy(t.q + r * t.dims_pad, src, t.dims * 4);
+        memcpy(t->q + (row0 + r) * t->dims_pad, src, t->dims * 4);
 #else
-        float *dst = t.q + r / MR * MR * t.dims_pad + r % MR;
-        for (int64_t d = 0; d < t.dims; d++) memcpy(dst + d * MR, src + d * 4, 4);
+        float *dst = t->q + (row0 + r) / MR * MR * t->dims_pad + r % MR;
+        for (int64_t d = 0; d < t->dims; d++) memcpy(dst + d * MR, src + d * 4, 4);
 #endif
     }
+}
+
+// tile_output writes the outputs of the n positions whose rows start at row0.
+TARGET static void tile_output(const struct tile *t, const struct attend_args *a, int64_t row0, char *out, int64_t n) {
+    for (int64_t r = 0; r < n * a->group; r++) {
+        float inv = 1 / VHSUM(VLOAD(t->sum + (row0 + r) * VL));
+        const float *o = t->out + (row0 + r) * t->cols;
+        int64_t at = r / a->group * a->out_stride + r % a->group * a->head_dim;
+#if PAIRS
+        uint16_t *dst = (uint16_t *)out + at;
+        int64_t d = 0;
+        for (; d + NR <= a->head_dim; d += NR)
+            VNARROW(dst + d, VFMA(VLOAD(o + d), VSET1(inv), VSET1(0)), VFMA(VLOAD(o + d + VL), VSET1(inv), VSET1(0)));
+        for (; d < a->head_dim; d++) dst[d] = bf16_narrow(o[d] * inv);
+#else
+        float *dst = (float *)out + at;
+        for (int64_t d = 0; d < a->head_dim; d++) dst[d] = o[d] * inv;
+#endif
+    }
+}
+
+TARGET void FN(pbs_attend_begin_)(const struct attend_args *a, void *scratch, const void *q) {
+    struct tile t;
+    tile_carve(&t, scratch, a->head_dim, a->positions * a->group);
+    tile_clear(&t);
+    tile_queries(&t, a, 0, q, a->first, a->positions);
 }
 
 // One row of keys or values in the units of the products: f32, or pairs of bf16.
@@ -98,15 +130,26 @@ TARGET static void tile_row(uint32_t *restrict dst, const void *src, int64_t hea
 #endif
 }
 
-// Packs n keys into panels of NR, dimension by dimension; the last panel is filled with zeros.
+// Packs the n keys at positions kpos into panels of NR, dimension by dimension; the last panel is filled with zeros.
 TARGET static void tile_pack_keys(const struct tile *t, const struct attend_args *a, const char *k, int64_t n) {
     int64_t step = a->kv_stride * (a->kv_f32 ? 4 : 2);
+#ifdef PACK_DIRECT
+    if (PACK_DIRECT(a->head_dim) && !a->kv_f32) {
+        static const char zeros[512];
+        const char *rows[VL];
+        for (int64_t key = 0; key < attend_round_up(n, NR); key += VL) {
+            for (int64_t i = 0; i < VL; i++) rows[i] = key + i < n ? k + t->kpos[key + i] * step : zeros;
+            pack_keys(t->k + key / NR * NR * t->dims_pad + key % NR, rows, t->dims);
+        }
+        return;
+    }
+#endif
     for (int64_t d = t->dims; d < t->dims_pad; d++)
         for (int64_t i = 0; i < VL; i++) t->stage[i * t->dims_pad + d] = 0;
     for (int64_t key = 0; key < attend_round_up(n, NR); key += VL) {
         for (int64_t i = 0; i < VL; i++) {
             uint32_t *row = (uint32_t *)t->stage + i * t->dims_pad;
-            if (key + i < n) tile_row(row, k + (key + i) * step, a->head_dim, a->kv_f32);
+            if (key + i < n) tile_row(row, k + t->kpos[key + i] * step, a->head_dim, a->kv_f32);
             else memset(row, 0, t->dims * 4);
         }
         float *dst = t->k + key / NR * NR * t->dims_pad + key % NR;
@@ -114,24 +157,33 @@ TARGET static void tile_pack_keys(const struct tile *t, const struct attend_args
     }
 }
 
-// Packs n values into panels of NR columns, key by key (pair by pair); columns past head_dim are zero, and so are the keys
+// Packs the values of these keys into panels of NR columns, key by key (pair by pair); columns past head_dim are zero, and so are the keys
 // that fill up the last 2*NR.
 TARGET static void tile_pack_values(const struct tile *t, const struct attend_args *a, const char *v, int64_t n) {
     int64_t step = a->kv_stride * (a->kv_f32 ? 4 : 2);
+#ifdef PACK_DIRECT
+    if (PACK_DIRECT(a->head_dim) && !a->kv_f32) {
+        static const char zeros[512];
+        for (int64_t key = 0; key < attend_round_up(n, NR); key += 2)
+            pack_values((uint32_t *)t->v + key / 2 * NR, VKEYS * NR, key < n ? v + t->kpos[key] * step : zeros,
+                        key + 1 < n ? v + t->kpos[key + 1] * step : zeros, a->head_dim);
+        return;
+    }
+#endif
     memset(t->stage, 0, t->cols * 4);
     uint32_t *row = (uint32_t *)t->stage;
     for (int64_t key = 0; key < attend_round_up(n, NR); key += 1 + PAIRS) {
         uint32_t *dst = (uint32_t *)t->v + key / (1 + PAIRS) * NR;
 #if PAIRS
         uint16_t *even = (uint16_t *)row, *odd = even + t->cols;
-        if (key < n) tile_row(row, v + key * step, a->head_dim, a->kv_f32);
+        if (key < n) tile_row(row, v + t->kpos[key] * step, a->head_dim, a->kv_f32);
         else memset(even, 0, t->cols * 2);
-        if (key + 1 < n) tile_row((uint32_t *)odd, v + (key + 1) * step, a->head_dim, a->kv_f32);
+        if (key + 1 < n) tile_row((uint32_t *)odd, v + t->kpos[key + 1] * step, a->head_dim, a->kv_f32);
         else memset(odd, 0, t->cols * 2);
         for (int64_t c = 0; c < t->cols; c += NR, dst += VKEYS * NR)
             for (int64_t i = 0; i < NR; i++) dst[i] = even[c + i] | (uint32_t)odd[c + i] << 16;
 #else
-        if (key < n) tile_row(row, v + key * step, a->head_dim, a->kv_f32);
+        if (key < n) tile_row(row, v + t->kpos[key] * step, a->head_dim, a->kv_f32);
         else memset(row, 0, t->cols * 4);
         for (int64_t c = 0; c < t->cols; c += NR, dst += VKEYS * NR)
             for (int64_t i = 0; i < NR; i++) dst[i] = row[c + i];
@@ -139,15 +191,15 @@ TARGET static void tile_pack_values(const struct tile *t, const struct attend_ar
     }
 }
 
-// Whether n rows of values are finite: a zero probability does not silence an infinity or a NaN in a product.
-TARGET static int tile_values_finite(const struct attend_args *a, const char *v, int64_t n) {
+// Whether the values of the tile's n keys are finite: a zero probability does not silence an infinity or a NaN in a product.
+TARGET static int tile_values_finite(const struct tile *t, const struct attend_args *a, const char *v, int64_t n) {
     int finite = 1;
     for (int64_t key = 0; key < n; key++) {
         if (a->kv_f32) {
-            const uint32_t *row = (const uint32_t *)v + key * a->kv_stride;
+            const uint32_t *row = (const uint32_t *)v + t->kpos[key] * a->kv_stride;
             for (int64_t i = 0; i < a->head_dim; i++) finite &= (row[i] & 0x7f800000) != 0x7f800000;
         } else {
-            const uint16_t *row = (const uint16_t *)v + key * a->kv_stride;
+            const uint16_t *row = (const uint16_t *)v + t->kpos[key] * a->kv_stride;
             for (int64_t i = 0; i < a->head_dim; i++) finite &= (row[i] & 0x7f80) != 0x7f80;
         }
     }
@@ -250,10 +302,14 @@ TARGET ALWAYS_INLINE int softmax_row(const struct tile *t, int64_t row, int64_t 
     } else {
         for (int64_t i = 0; i < n; i += NR) m = VMAX(VLOAD(s + i), m), m1 = VMAX(VLOAD(s + i + VL), m1);
     }
-    float old = t->max[row], top = VHMAX(VMAX(m, m1)) * c;
-    int moved = top - old > STALE;
-    t->alpha[r] = moved ? __builtin_exp2f(old - top) : 1;
-    if (moved) t->max[row] = top;
+    float old = t->max[row];
+    m = VMAX(m, m1);
+    int moved = VANY_ABOVE(m, (old + STALE) / c) != 0;
+    t->alpha[r] = 1;
+    if (moved) {
+        t->max[row] = VHMAX(m) * c;
+        t->alpha[r] = __builtin_exp2f(old - t->max[row]);
+    }
     V cv = VSET1(c), shift = VSET1(-t->max[row]);  // the rounding of max*c is the same for all keys, and cancels
     V l0 = VFMA(VLOAD(t->sum + row * VL), VSET1(t->alpha[r]), VSET1(0)), l1 = VSET1(0);
     for (int64_t i = 0; i < n; i += NR) {
@@ -293,15 +349,13 @@ TARGET void FN(pbs_attend_keys_)(const struct attend_args *a, void *scratch, con
     struct tile t;
     tile_carve(&t, scratch, a->head_dim, a->positions * a->group);
     float c = a->scale * ATTEND_LOG2E;
-    int64_t step = a->kv_stride * (a->kv_f32 ? 4 : 2);
     PRODUCTS_BEGIN();
     for (int64_t base = k0; base < k1; base += KT) {
         int64_t n = k1 - base < KT ? k1 - base : KT, whole = attend_round_up(n, NR);
-        const char *kt = (const char *)k + base * step, *vt = (const char *)v + base * step;
-        tile_pack_keys(&t, a, kt, n);
-        tile_pack_values(&t, a, vt, n);
         for (int64_t i = 0; i < whole; i++) t.kpos[i] = (int32_t)(base + i);
-        int exact = a->first < base + whole - 1 && !tile_values_finite(a, vt, n);
+        tile_pack_keys(&t, a, k, n);
+        tile_pack_values(&t, a, v, n);
+        int exact = a->first < base + whole - 1 && !tile_values_finite(&t, a, v, n);
         for (int64_t r = 0; r < t.rows; r += RG) {
             int64_t rows = t.rows - r < RG ? t.rows - r : RG;
             int64_t seen = t.pos[r + rows - 1] - base + 1;  // keys of the tile that the last row sees
@@ -317,18 +371,6 @@ TARGET void FN(pbs_attend_keys_)(const struct attend_args *a, void *scratch, con
 
 TARGET void FN(pbs_attend_end_)(const struct attend_args *a, void *scratch, void *out) {
     struct tile t;
-    int64_t rows = a->positions * a->group;
-    tile_carve(&t, scratch, a->head_dim, rows);
-    for (int64_t r = 0; r < rows; r++) {
-        float inv = 1 / VHSUM(VLOAD(t.sum + r * VL));
-        const float *o = t.out + r * t.cols;
-        int64_t at = r / a->group * a->out_stride + r % a->group * a->head_dim;
-#if PAIRS
-        uint16_t *dst = (uint16_t *)out + at;
-        for (int64_t d = 0; d < a->head_dim; d++) dst[d] = bf16_narrow(o[d] * inv);
-#else
-        float *dst = (float *)out + at;
-        for (int64_t d = 0; d < a->head_dim; d++) dst[d] = o[d] * inv;
-#endif
-    }
+    tile_carve(&t, scratch, a->head_dim, a->positions * a->group);
+    tile_output(&t, a, 0, out, a->positions);
 }

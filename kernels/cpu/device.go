@@ -35,6 +35,7 @@ type Device struct {
 	norm   normJob
 	rope   ropeJob
 	attend attendJob
+	sparse sparseJob
 }
 
 // Open starts a Device. It fails on an instruction set that is unknown or that the host lacks.

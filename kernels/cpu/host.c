@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "host.h"
+#include <sched.h>
 #include <sys/mman.h>
 #if defined(__linux__)
 #include <sys/syscall.h>
@@ -19,4 +20,16 @@ void pbs_advise_huge(void *p, size_t n) {
 #if defined(MADV_HUGEPAGE)
     madvise(p, n, MADV_HUGEPAGE);
 #endif
+}
+
+void pbs_spin(const uint32_t *word, uint32_t seen, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != seen) return;
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        __asm__ volatile("isb"); // as long as a pause; yield is a no-op on most cores
+#endif
+    }
+    sched_yield(); // perhaps what it waits for has no CPU
 }

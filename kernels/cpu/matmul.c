@@ -4,7 +4,7 @@
 #include "matmul.h"
 #include <string.h>
 
-static const struct pbs_kernel *kernel_of(int32_t kernel) {
+const struct pbs_kernel *pbs_kernel_of(int32_t kernel) {
     switch (kernel) {
 #if defined(__x86_64__)
     case PBS_AVX2:
@@ -31,7 +31,7 @@ static int64_t chunk(const struct pbs_tiling *t, int64_t K) {
     return round_up((K + chunks - 1) / chunks, t->step);
 }
 
-struct pbs_tiling pbs_gemm_tiling(int32_t kernel) { return kernel_of(kernel)->t; }
+struct pbs_tiling pbs_gemm_tiling(int32_t kernel) { return pbs_kernel_of(kernel)->t; }
 
 // Scratch holds the packed panel, one tile for edges and, for SwiGLU, sums of one strip or of all rows.
 static int64_t sums_size(const struct pbs_tiling *t, int64_t rows, int64_t K) {
@@ -39,13 +39,13 @@ static int64_t sums_size(const struct pbs_tiling *t, int64_t rows, int64_t K) {
 }
 
 int64_t pbs_gemm_scratch(int32_t kernel, int32_t mode, int64_t rows, int64_t k) {
-    const struct pbs_tiling *t = &kernel_of(kernel)->t;
+    const struct pbs_tiling *t = &pbs_kernel_of(kernel)->t;
     int64_t sums = mode == PBS_SWIGLU ? sums_size(t, rows, dwords(t, k)) : 0;
     return 4 * (t->kc * t->nb + t->mr * t->nr + sums);
 }
 
 void pbs_gemm_pack_x(int32_t kernel, void *dst, const void *x, int64_t ldx, int64_t rows, int64_t k) {
-    const struct pbs_kernel *g = kernel_of(kernel);
+    const struct pbs_kernel *g = pbs_kernel_of(kernel);
     int64_t K = dwords(&g->t, k), size = g->t.bf16 ? 2 : 4;
     for (int64_t r = 0; r < rows; r += g->t.mr) {
         int64_t n = rows - r < g->t.mr ? rows - r : g->t.mr;
@@ -119,7 +119,7 @@ static void swiglu_strip(const struct pbs_kernel *g, const struct pbs_product *p
 }
 
 void pbs_gemm(struct pbs_product p) {
-    const struct pbs_kernel *g = kernel_of(p.kernel);
+    const struct pbs_kernel *g = pbs_kernel_of(p.kernel);
     int64_t mr = g->t.mr, K = dwords(&g->t, p.k), kc = chunk(&g->t, K), cols = 2 * round_up(p.n, g->t.nr);
     float *panel = p.scratch, *tile = panel + g->t.kc * g->t.nb, *sums = tile + mr * g->t.nr;
     if (g->begin)
@@ -142,52 +142,4 @@ void pbs_gemm(struct pbs_product p) {
     }
     if (g->end)
         g->end();
-}
-
-// Rows of x that one pass over a weight row serves: more would leave no registers for sums.
-enum { DOT_ROWS = 4 };
-
-static float finish(const struct pbs_weights *w, int64_t j, float sum) {
-    return w->bias ? sum + pbs_element(w->bias, w->bias_dtype, j) : sum;
-}
-
-void pbs_gemv(struct pbs_product p) {
-    const struct pbs_kernel *g = kernel_of(p.kernel);
-    for (int64_t j = 0; j < p.n; j++) {
-        const char *w = (const char *)p.w[0].w + j * p.w[0].stride, *up = (const char *)p.w[1].w + j * p.w[1].stride;
-        for (int64_t r = 0; r < p.rows; r += DOT_ROWS) {
-            int64_t rows = p.rows - r < DOT_ROWS ? p.rows - r : DOT_ROWS;
-            const float *x = (const float *)p.x + r * p.ldx;
-            float sum[DOT_ROWS], second[DOT_ROWS];
-            g->dot(sum, w, p.w[0].dtype, x, p.ldx, rows, p.k);
-            if (p.mode == PBS_SWIGLU)
-                g->dot(second, up, p.w[1].dtype, x, p.ldx, rows, p.k);
-            for (int64_t i = 0; i < rows; i++) {
-                int64_t at = (r + i) * p.ldo + j;
-                float s = finish(&p.w[0], j, sum[i]), t;
-                switch (p.mode) {
-                case PBS_STORE:
-                    ((float *)p.out)[at] = s;
-                    break;
-                case PBS_ADD:
-                    ((float *)p.out)[at] += s;
-                    break;
-                case PBS_SWIGLU:
-                    t = finish(&p.w[1], j, second[i]);
-                    g->swiglu((char *)p.out + at * (p.out_dtype == PBS_F32 ? 4 : 2), p.out_dtype, &s, &t, 1);
-                }
-            }
-        }
-    }
-}
-
-void pbs_widen(float *dst, const void *src, int32_t dtype, int64_t n) {
-    if (dtype == PBS_F32)
-        memcpy(dst, src, 4 * n);
-    else if (dtype == PBS_BF16)
-        for (int64_t i = 0; i < n; i++)
-            dst[i] = pbs_element(src, PBS_BF16, i);
-    else
-        for (int64_t i = 0; i < n; i++)
-            dst[i] = pbs_element(src, PBS_F16, i);
 }

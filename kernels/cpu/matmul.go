@@ -9,6 +9,8 @@ package cpu
 #cgo nocallback pbs_gemm_pack_x
 #cgo noescape pbs_widen
 #cgo nocallback pbs_widen
+#cgo noescape pbs_gemv_x
+#cgo nocallback pbs_gemv_x
 #include "matmul.h"
 */
 import "C"
@@ -37,8 +39,8 @@ type matmulJob struct {
 	gemv    bool
 	w, up   kernels.Linear // up is for SwiGLU, where w is gate
 	out     kernels.Tensor // the block's rows
-	x       unsafe.Pointer // packed; or f32 rows for gemv
-	ldx     int            // elements between those
+	x       unsafe.Pointer // packed, for gemm
+	ldx     int            // dwords between rows of x
 	cols    int            // weight rows of an item
 	rows    int            // x rows of an item
 	splits  int            // items that share a panel
@@ -46,7 +48,7 @@ type matmulJob struct {
 	pack    packJob
 	packed  []byte   // x of a block
 	scratch [][]byte // by worker
-	widened []byte   // x of gemv in f32
+	inputs  []byte   // x of gemv: rows in order, then rows for bf16 weights
 }
 
 // packJob packs rows of x for the product that follows; an item is one strip.
@@ -101,21 +103,48 @@ func (d *Device) kernel() C.int32_t {
 	return C.int32_t(d.isa)
 }
 
-// gemv reads every weight once for all rows of x, which it wants in f32.
+// gemv reads every weight once for all rows of x, which parts in bf16 want in another order than the others.
 func (d *Device) gemv(out, x kernels.Tensor) {
 	m, k := &d.matmul, x.Cols()
 	m.gemv, m.out, m.rows, m.threads = true, out, x.Rows(), d.pool.threads
-	m.x, m.ldx = unsafe.Pointer(unsafe.SliceData(x.Data)), x.Stride
-	if x.DType != kernels.F32 {
-		if !d.grow(&m.widened, 4*k*gemvRows) {
-			return
+	m.ldx = roundUp(k, C.PBS_CHUNK)
+	if !d.grow(&m.inputs, 2*gemvRows*4*m.ldx) {
+		return
+	}
+	for split := range 2 {
+		if !m.reads(split) {
+			continue
 		}
-		m.x, m.ldx = unsafe.Pointer(unsafe.SliceData(m.widened)), k
 		for r := range x.Rows() {
-			C.pbs_widen((*C.float)(unsafe.Add(m.x, 4*k*r)), at(x, r), C.int32_t(x.DType), C.int64_t(k))
+			C.pbs_gemv_x((*C.float)(unsafe.Add(m.input(split), 4*m.ldx*r)), at(x, r), C.int32_t(x.DType), C.int64_t(k), C.int(split))
 		}
 	}
 	d.pool.run(m, gemvItems*d.pool.threads)
+}
+
+// reads reports whether some weights want x split (1) or not (0).
+func (m *matmulJob) reads(split int) bool {
+	for _, w := range [...]kernels.Linear{m.w, m.up} {
+		for p := range w {
+			if splitFor(&w[p]) == split {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// splitFor is 1 where a part's weights want x split into even and odd elements.
+func splitFor(p *kernels.Part) int {
+	if p.W.DType == kernels.BF16 {
+		return 1
+	}
+	return 0
+}
+
+// input is where gemv keeps its rows of x.
+func (m *matmulJob) input(split int) unsafe.Pointer {
+	return unsafe.Pointer(&m.inputs[split*gemvRows*4*m.ldx])
 }
 
 // gemvItems is the number of items per worker of a gemv: a long one, because a stream from memory needs a long run to reach
@@ -228,7 +257,7 @@ func (m *matmulJob) do(worker, i int) {
 func (m *matmulJob) multiply(worker, p, n0, n, col, row int) {
 	c := C.struct_pbs_product{
 		n: C.int64_t(n), k: C.int64_t(m.w[p].W.Cols()), rows: C.int64_t(min(m.rows, m.out.Rows()-row)),
-		x: unsafe.Add(m.x, 4*m.ldx*row), ldx: C.int64_t(m.ldx),
+		ldx: C.int64_t(m.ldx),
 		out: unsafe.Add(at(m.out, row), col*m.out.DType.Size()), ldo: C.int64_t(m.out.Stride),
 		kernel: m.kernel, mode: m.mode, out_dtype: C.int32_t(m.out.DType),
 	}
@@ -237,9 +266,11 @@ func (m *matmulJob) multiply(worker, p, n0, n, col, row int) {
 		c.w[1] = weights(&m.up[p], n0)
 	}
 	if m.gemv {
+		c.x, c.split = m.input(0), m.input(1)
 		C.pbs_gemv(c)
 		return
 	}
+	c.x = unsafe.Add(m.x, 4*m.ldx*row)
 	c.scratch = unsafe.Pointer(unsafe.SliceData(m.scratch[worker]))
 	C.pbs_gemm(c)
 }

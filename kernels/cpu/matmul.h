@@ -24,7 +24,8 @@ struct pbs_weights {
 struct pbs_product {
     struct pbs_weights w[2]; // the second is up; w[0] is gate then
     int64_t n, k, rows;
-    const void *x; // packed for pbs_gemm; f32 with ldx elements between rows for pbs_gemv
+    const void *x;     // packed for pbs_gemm; as pbs_gemv_x leaves it for pbs_gemv, ldx elements between rows
+    const void *split; // the same for weights in bf16, split, for pbs_gemv
     int64_t ldx;
     void *out; // f32, or bf16 for PBS_SWIGLU where out_dtype says so
     int64_t ldo;
@@ -46,11 +47,17 @@ void pbs_gemm_pack_x(int32_t kernel, void *dst, const void *x, int64_t ldx, int6
 int64_t pbs_gemm_scratch(int32_t kernel, int32_t mode, int64_t rows, int64_t k);
 void pbs_gemm(struct pbs_product p);
 
-// pbs_gemv computes the same for up to 8 rows of f32 x, reading each weight once.
+// pbs_gemv computes the same for few rows of x, reading each weight once from memory.
 void pbs_gemv(struct pbs_product p);
 
 // pbs_widen writes n elements of src as f32.
 void pbs_widen(float *dst, const void *src, int32_t dtype, int64_t n);
+
+// PBS_CHUNK is the unit of pbs_gemv's x, which zeros fill up to a multiple of it.
+#define PBS_CHUNK 32
+
+// pbs_gemv_x writes a row of k elements as f32 for pbs_gemv. For weights in bf16 each chunk is split: even elements first.
+void pbs_gemv_x(float *dst, const void *src, int32_t dtype, int64_t k, int split);
 
 // pbs_kernel is what an instruction set provides.
 struct pbs_kernel {
@@ -63,16 +70,21 @@ struct pbs_kernel {
     void (*micro)(const void *x, const void *w, int64_t k, float *c, int64_t ldc, int add, const char *next);
     // swiglu writes silu(gate)·up.
     void (*swiglu)(void *out, int32_t dtype, const float *gate, const float *up, int64_t n);
-    // dot multiplies one weight row with rows (1 to 4) of x.
-    void (*dot)(float *sum, const void *w, int32_t dtype, const float *x, int64_t ldx, int64_t rows, int64_t k);
+    // dot multiplies rows (1 to 4) of x, as pbs_gemv_x leaves them, with n weight rows: sum[row*lds + column].
+    void (*dot)(float *sum, int64_t lds, const struct pbs_weights *w, int64_t n, const float *x, int64_t ldx, int64_t rows, int64_t k);
     // begin and end surround the micro kernels of one item; NULL where nothing is to be done.
     void (*begin)(void);
     void (*end)(void);
 };
 
+const struct pbs_kernel *pbs_kernel_of(int32_t kernel);
+
 extern const struct pbs_kernel pbs_kernel_portable;
 #if defined(__x86_64__)
 extern const struct pbs_kernel pbs_kernel_avx2, pbs_kernel_avx512, pbs_kernel_avx512bf16, pbs_kernel_amx;
+
+void pbs_dot_avx2(float *sum, int64_t lds, const struct pbs_weights *w, int64_t n, const float *x, int64_t ldx, int64_t rows, int64_t k);
+void pbs_dot_avx512(float *sum, int64_t lds, const struct pbs_weights *w, int64_t n, const float *x, int64_t ldx, int64_t rows, int64_t k);
 #endif
 
 // Scalar conversions for edges, where vectors do not fit.

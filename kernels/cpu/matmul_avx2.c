@@ -146,72 +146,12 @@ TARGET static void swiglu(void *out, int32_t dtype, const float *gate, const flo
     }
 }
 
-INLINE float sum8(__m256 v) {
-    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
-}
-
-// dot_rows is compiled for each number of rows and dtype. Weights are prefetched across the page ends at which the
-// hardware's streams stop.
-INLINE void dot_rows(float *sum, const char *w, int32_t dtype, const float *x, int64_t ldx, int rows, int64_t k) {
-    enum { AHEAD = 2560 };
-    int size = dtype == PBS_F32 ? 4 : 2, lines = 32 * size / 64;
-    __m256 s[4][4];
-    int64_t i = 0;
-    for (int r = 0; r < rows; r++)
-        for (int j = 0; j < 4; j++)
-            s[r][j] = _mm256_setzero_ps();
-    for (; i + 32 <= k; i += 32) {
-        for (int l = 0; l < lines; l++)
-            _mm_prefetch(w + i * size + AHEAD + 64 * l, _MM_HINT_T0);
-        for (int j = 0; j < 4; j++) {
-            __m256 v = load8(w, dtype, i + 8 * j);
-            for (int r = 0; r < rows; r++) {
-                int a = rows > 2 ? j & 1 : j; // 4 rows × 4 sums would spill
-                s[r][a] = _mm256_fmadd_ps(v, _mm256_loadu_ps(x + r * ldx + i + 8 * j), s[r][a]);
-            }
-        }
-    }
-    for (int r = 0; r < rows; r++) {
-        float t = sum8(_mm256_add_ps(_mm256_add_ps(s[r][0], s[r][1]), _mm256_add_ps(s[r][2], s[r][3])));
-        for (int64_t l = i; l < k; l++)
-            t += pbs_element(w, dtype, l) * x[r * ldx + l];
-        sum[r] = t;
-    }
-}
-
-INLINE void dot_dtype(float *sum, const void *w, int32_t dtype, const float *x, int64_t ldx, int64_t rows, int64_t k) {
-    switch (rows) {
-    case 1:
-        dot_rows(sum, w, dtype, x, ldx, 1, k);
-        break;
-    case 2:
-        dot_rows(sum, w, dtype, x, ldx, 2, k);
-        break;
-    case 3:
-        dot_rows(sum, w, dtype, x, ldx, 3, k);
-        break;
-    case 4:
-        dot_rows(sum, w, dtype, x, ldx, 4, k);
-    }
-}
-
-TARGET static void dot(float *sum, const void *w, int32_t dtype, const float *x, int64_t ldx, int64_t rows, int64_t k) {
-    if (dtype == PBS_F32)
-        dot_dtype(sum, w, PBS_F32, x, ldx, rows, k);
-    else if (dtype == PBS_BF16)
-        dot_dtype(sum, w, PBS_BF16, x, ldx, rows, k);
-    else
-        dot_dtype(sum, w, PBS_F16, x, ldx, rows, k);
-}
-
 const struct pbs_kernel pbs_kernel_avx2 = {
     .t = {.mr = MR, .nr = NR, .kc = 512, .nb = NB, .step = 1},
     .pack_w = pack_w,
     .pack_x = pack_x,
     .micro = micro,
     .swiglu = swiglu,
-    .dot = dot,
+    .dot = pbs_dot_avx2,
 };
 #endif

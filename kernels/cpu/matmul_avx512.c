@@ -106,60 +106,6 @@ TARGET512 void pbs_swiglu_avx512(void *out, int32_t dtype, const float *gate, co
     }
 }
 
-// dot_rows is compiled for each number of rows and dtype. Weights are prefetched across the page ends at which the
-// hardware's streams stop.
-INLINE512 void dot_rows(float *sum, const char *w, int32_t dtype, const float *x, int64_t ldx, int rows, int64_t k) {
-    enum { AHEAD = 1024 };
-    int size = dtype == PBS_F32 ? 4 : 2, lines = 64 * size / 64;
-    __m512 s[4][4];
-    int64_t i = 0;
-    for (int r = 0; r < rows; r++)
-        for (int j = 0; j < 4; j++)
-            s[r][j] = _mm512_setzero_ps();
-    for (; i + 64 <= k; i += 64) {
-        for (int l = 0; l < lines; l++)
-            _mm_prefetch(w + i * size + AHEAD + 64 * l, _MM_HINT_T0);
-        for (int j = 0; j < 4; j++) {
-            __m512 v = load16(0xffff, w, dtype, i + 16 * j);
-            for (int r = 0; r < rows; r++)
-                s[r][j] = _mm512_fmadd_ps(v, _mm512_loadu_ps(x + r * ldx + i + 16 * j), s[r][j]);
-        }
-    }
-    for (; i < k; i += 16) {
-        __mmask16 m = first16(k - i);
-        __m512 v = load16(m, w, dtype, i);
-        for (int r = 0; r < rows; r++)
-            s[r][0] = _mm512_fmadd_ps(v, _mm512_maskz_loadu_ps(m, x + r * ldx + i), s[r][0]);
-    }
-    for (int r = 0; r < rows; r++)
-        sum[r] = _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(s[r][0], s[r][1]), _mm512_add_ps(s[r][2], s[r][3])));
-}
-
-INLINE512 void dot_dtype(float *sum, const void *w, int32_t dtype, const float *x, int64_t ldx, int64_t rows, int64_t k) {
-    switch (rows) {
-    case 1:
-        dot_rows(sum, w, dtype, x, ldx, 1, k);
-        break;
-    case 2:
-        dot_rows(sum, w, dtype, x, ldx, 2, k);
-        break;
-    case 3:
-        dot_rows(sum, w, dtype, x, ldx, 3, k);
-        break;
-    case 4:
-        dot_rows(sum, w, dtype, x, ldx, 4, k);
-    }
-}
-
-TARGET512 void pbs_dot_avx512(float *sum, const void *w, int32_t dtype, const float *x, int64_t ldx, int64_t rows, int64_t k) {
-    if (dtype == PBS_F32)
-        dot_dtype(sum, w, PBS_F32, x, ldx, rows, k);
-    else if (dtype == PBS_BF16)
-        dot_dtype(sum, w, PBS_BF16, x, ldx, rows, k);
-    else
-        dot_dtype(sum, w, PBS_F16, x, ldx, rows, k);
-}
-
 const struct pbs_kernel pbs_kernel_avx512 = {
     .t = {.mr = MR, .nr = NR, .kc = 512, .nb = NB, .step = 1},
     .pack_w = pack_w_f32,

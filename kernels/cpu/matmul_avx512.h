@@ -8,7 +8,6 @@
 #define INLINE512 static inline __attribute__((always_inline, target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")))
 
 void pbs_swiglu_avx512(void *out, int32_t dtype, const float *gate, const float *up, int64_t n);
-void pbs_dot_avx512(float *sum, const void *w, int32_t dtype, const float *x, int64_t ldx, int64_t rows, int64_t k);
 
 // pbs_pack_w_pairs packs 32 columns of pairs of bf16, the layout of vdpbf16ps and of the right-hand tiles of AMX.
 void pbs_pack_w_pairs(void *dst, const void *w, int64_t stride, int32_t dtype, int64_t rows, int64_t k0, int64_t k, int64_t kmax);

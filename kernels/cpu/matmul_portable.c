@@ -43,26 +43,31 @@ static void swiglu(void *out, int32_t dtype, const float *gate, const float *up,
     }
 }
 
-enum { LANES = 16 };
+// dot_chunk adds the products of n <= PBS_CHUNK elements to as many sums; x of bf16 weights is split.
+static inline __attribute__((always_inline)) void dot_chunk(float *sum, const void *w, int32_t dtype, const float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        sum[i] += pbs_element(w, dtype, i) * x[dtype == PBS_BF16 ? i / 2 + i % 2 * (PBS_CHUNK / 2) : i];
+}
 
-static inline __attribute__((always_inline)) float dot_row(const void *w, int32_t dtype, const float *x, int64_t k) {
-    float sum[LANES] = {0}, total = 0;
-    int64_t i = 0;
-    for (; i + LANES <= k; i += LANES)
-        for (int l = 0; l < LANES; l++)
-            sum[l] += pbs_element(w, dtype, i + l) * x[i + l];
-    for (; i < k; i++)
-        total += pbs_element(w, dtype, i) * x[i];
-    for (int l = 0; l < LANES; l++)
+static inline __attribute__((always_inline)) float dot_row(const char *w, int32_t dtype, const float *x, int64_t k) {
+    float sum[PBS_CHUNK] = {0}, total = 0;
+    int64_t i = 0, size = dtype == PBS_F32 ? 4 : 2;
+    for (; i + PBS_CHUNK <= k; i += PBS_CHUNK)
+        dot_chunk(sum, w + i * size, dtype, x + i, PBS_CHUNK);
+    dot_chunk(sum, w + i * size, dtype, x + i, k - i);
+    for (int l = 0; l < PBS_CHUNK; l++)
         total += sum[l];
     return total;
 }
 
-static void dot(float *sum, const void *w, int32_t dtype, const float *x, int64_t ldx, int64_t rows, int64_t k) {
-    for (int64_t r = 0; r < rows; r++, x += ldx)
-        sum[r] = dtype == PBS_F32    ? dot_row(w, PBS_F32, x, k)
-                 : dtype == PBS_BF16 ? dot_row(w, PBS_BF16, x, k)
-                                     : dot_row(w, PBS_F16, x, k);
+static void dot(float *sum, int64_t lds, const struct pbs_weights *w, int64_t n, const float *x, int64_t ldx, int64_t rows, int64_t k) {
+    for (int64_t r = 0; r < rows; r++, x += ldx, sum += lds)
+        for (int64_t j = 0; j < n; j++) {
+            const char *p = (const char *)w->w + j * w->stride;
+            sum[j] = w->dtype == PBS_F32    ? dot_row(p, PBS_F32, x, k)
+                     : w->dtype == PBS_BF16 ? dot_row(p, PBS_BF16, x, k)
+                                            : dot_row(p, PBS_F16, x, k);
+        }
 }
 
 const struct pbs_kernel pbs_kernel_portable = {

@@ -10,14 +10,15 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
 )
 
-// peakRounds is how often a peak is measured; the best counts, as anything else that runs can only lower it.
-const peakRounds = 5
+// peakRounds is how often a peak is measured; the median counts, as in what is compared with it.
+const peakRounds = 7
 
 // peakJob is one round of a measurement.
 type peakJob struct {
@@ -44,7 +45,7 @@ func (d *Device) FMAPeak() float64 {
 	p := &peakJob{kernel: d.kernel()}
 	flops := float64(C.pbs_peak(p.kernel, 16))
 	items := 4 * d.pool.threads
-	return flops * float64(items) / 1e9 / d.best(p, items).Seconds()
+	return flops * float64(items) / 1e9 / d.median(p, items).Seconds()
 }
 
 // ReadBandwidth measures how fast the workers together read a buffer of the given size, in GB/s. It should be a few times
@@ -63,18 +64,19 @@ func (d *Device) ReadBandwidth(bytes int) (float64, error) {
 		m[i] = byte(i >> 12) // untouched pages would all be one page of zeros
 	}
 	p := &peakJob{read: m}
-	gbs := float64(len(m)) / 1e9 / d.best(p, items).Seconds()
+	gbs := float64(len(m)) / 1e9 / d.median(p, items).Seconds()
 	return gbs, errors.Join(d.Err(), syscall.Munmap(m))
 }
 
-// best is the shortest of some runs of j after one to warm up.
-func (d *Device) best(j job, items int) time.Duration {
+// median is the median time of some runs of j after one to warm up.
+func (d *Device) median(j job, items int) time.Duration {
 	d.pool.run(j, items)
-	shortest := time.Duration(1<<63 - 1)
-	for range peakRounds {
+	var times [peakRounds]time.Duration
+	for i := range times {
 		start := time.Now()
 		d.pool.run(j, items)
-		shortest = min(shortest, time.Since(start))
+		times[i] = time.Since(start)
 	}
-	return shortest
+	slices.Sort(times[:])
+	return times[peakRounds/2]
 }

@@ -1,9 +1,17 @@
 package cpu
 
+/*
+#cgo noescape pbs_spin
+#cgo nocallback pbs_spin
+#include "host.h"
+*/
+import "C"
+
 import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 )
 
 // job is one operation cut into items that may run in any order on any worker. Jobs are fields of Device, filled anew for
@@ -22,14 +30,20 @@ type pool struct {
 	items   int64
 	next    atomic.Int64
 	seq     atomic.Uint32 // number of the current job; odd means closed
-	running atomic.Int32  // helpers that have not finished the current job
+	running atomic.Uint32 // helpers that have not finished the current job
 	mu      sync.Mutex
 	wake    sync.Cond
 	gone    sync.WaitGroup
 }
 
-// spins is how often a waiting worker looks before it sleeps: some 20 µs, the gap between two operations of a decode step.
-const spins = 2000
+// spins is how often a waiting worker looks before it sleeps: for longer than the gap between two operations of a decode
+// step, as to be woken takes some 50 µs.
+const spins = 3000
+
+// spin waits a while for *word to differ from seen.
+func spin(word *atomic.Uint32, seen uint32) {
+	C.pbs_spin((*C.uint32_t)(unsafe.Pointer(word)), C.uint32_t(seen), spins)
+}
 
 func newPool(threads int, stop *atomic.Bool) *pool {
 	p := &pool{threads: threads, stop: stop}
@@ -51,14 +65,18 @@ func (p *pool) run(j job, n int) {
 	}
 	p.job, p.items = j, int64(n)
 	p.next.Store(0)
-	p.running.Store(int32(p.threads - 1))
+	p.running.Store(uint32(p.threads - 1))
 	p.mu.Lock()
 	p.seq.Add(2)
 	p.mu.Unlock()
 	p.wake.Broadcast()
 	p.work(0)
-	for i := 0; p.running.Load() != 0; i++ {
-		if i > spins {
+	for {
+		left := p.running.Load()
+		if left == 0 {
+			break
+		}
+		if spin(&p.running, left); p.running.Load() == left {
 			runtime.Gosched()
 		}
 	}
@@ -79,9 +97,7 @@ func (p *pool) helper(w int) {
 	defer p.gone.Done()
 	var seen uint32
 	for {
-		for i := 0; p.seq.Load() == seen && i < spins; i++ {
-		}
-		if p.seq.Load() == seen {
+		if spin(&p.seq, seen); p.seq.Load() == seen {
 			p.mu.Lock()
 			for p.seq.Load() == seen {
 				p.wake.Wait()
@@ -93,7 +109,7 @@ func (p *pool) helper(w int) {
 			return
 		}
 		p.work(w)
-		p.running.Add(-1)
+		p.running.Add(^uint32(0))
 	}
 }
 

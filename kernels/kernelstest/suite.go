@@ -20,6 +20,11 @@ func Run(t *testing.T, dev kernels.Device) {
 	t.Run("RMSNorm", func(t *testing.T) { testRMSNorm(t, dev) })
 	t.Run("RopeAppend", func(t *testing.T) { testRopeAppend(t, dev) })
 	t.Run("Attend", func(t *testing.T) { testAttend(t, dev) })
+	t.Run("RankKeys", func(t *testing.T) { testRankKeys(t, dev) })
+	t.Run("SortKeys", func(t *testing.T) { testSortKeys(t, dev) })
+	t.Run("PoolBlocks", func(t *testing.T) { testPoolBlocks(t, dev) })
+	t.Run("SelectBlocks", func(t *testing.T) { testSelectBlocks(t, dev) })
+	t.Run("AttendBlocks", func(t *testing.T) { testAttendBlocks(t, dev) })
 }
 
 // Matrix is a matrix in host memory with its copy on a device.

@@ -1,0 +1,58 @@
+// Scores and choice of blocks: what every instruction set offers (select_*.c include select_blocks.h), and the arguments.
+#pragma once
+#include "host.h"
+#include <stdint.h>
+
+struct select_args {
+    int64_t head_dim, block, segment;
+    int64_t keys;        // all there are
+    int64_t key_stride;  // elements between rows of k; of q where queries are pooled
+    int32_t dtype;       // of those: PBS_F32 or PBS_BF16
+    float scale;         // of the scores, 1/sqrt(head_dim)
+    double tau;          // probability mass to keep; 1 or more keeps all
+    double density;      // above 0: the share of causal blocks to keep instead
+    int32_t own;         // the query block and what comes before it are candidates, not earlier segments alone
+    int32_t keep_first;  // always keep the block that holds key 0
+    int32_t counted;     // the blocks that are kept always count towards tau before all others
+    int64_t surplus;     // query blocks before this one keep a block more than tau needs, and only their own is counted
+    int64_t words;       // of a row of keep
+};
+
+// pbs_pool_blocks writes the sums of blocks [j0, j1) over the block's size to means: [j1-j0][head_dim]. x points at position
+// lo of the head, and positions end before hi; perm, unless NULL (then lo is 0), is the order of the first `sorted` ones.
+#define SELECT_KERNELS(isa)                                                                                                         \
+    void pbs_pool_blocks_##isa(const struct select_args *a, const void *x, const uint16_t *perm, int64_t sorted, int64_t lo, int64_t hi, \
+                               int64_t j0, int64_t j1, float *means);                                                               \
+    void pbs_select_blocks_##isa(const struct select_args *a, const uint16_t *perm, int64_t sorted, const float *q, const float *k, \
+                                 int64_t i0, int64_t i1, uint64_t *keep, uint32_t *kept, float *scratch);                           \
+    void pbs_weigh_blocks_##isa(const struct select_args *a, const float *q, const float *k, int64_t n, float *weights);
+
+SELECT_KERNELS(portable)
+SELECT_KERNELS(avx2)
+SELECT_KERNELS(avx512)
+
+void pbs_pool_blocks(int isa, const struct select_args *a, const void *x, const uint16_t *perm, int64_t sorted, int64_t lo, int64_t hi,
+                     int64_t j0, int64_t j1, float *means);
+
+// pbs_select_blocks fills keep and kept for query blocks [i0, i1) from the pooled queries q [i1-i0][head_dim] and keys k [key
+// blocks][head_dim]; scratch holds as many floats as there are key blocks.
+void pbs_select_blocks(int isa, const struct select_args *a, const uint16_t *perm, int64_t sorted, const float *q, const float *k, int64_t i0,
+                       int64_t i1, uint64_t *keep, uint32_t *kept, float *scratch);
+
+// pbs_weigh_blocks writes the softmax of a pooled query's scores with n pooled keys to weights.
+void pbs_weigh_blocks(int isa, const struct select_args *a, const float *q, const float *k, int64_t n, float *weights);
+
+// pbs_first_block is the block that holds key 0.
+int64_t pbs_first_block(const struct select_args *a, const uint16_t *perm, int64_t sorted);
+
+// pbs_choose_blocks fills the row of query block i by the rule of a. weights [key blocks], of which those of the candidates are
+// read and some overwritten, are none of them negative; first is the block that holds key 0.
+void pbs_choose_blocks(const struct select_args *a, int64_t first, int64_t i, float *weights, uint64_t *keep, uint32_t *kept);
+
+// pbs_pick_heaviest sets the bits of the fewest of n weights, none negative, that together reach `mass`, heaviest first and
+// among equals the first; all of them where they fall short. With count, each weighs one towards mass.
+void pbs_pick_heaviest(const float *weights, int64_t n, double mass, int count, uint64_t *keep);
+
+// pbs_sort_segments writes for each segment of `sorted` scores the places by descending score; equal ones keep their order.
+// scratch holds 4 * segment dwords.
+void pbs_sort_segments(const float *scores, int64_t sorted, int64_t segment, uint16_t *perm, uint32_t *scratch);

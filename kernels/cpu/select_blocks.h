@@ -1,0 +1,106 @@
+// Pooling of blocks and choice among them, included once per instruction set after its vec_*.h and with SISA, its name.
+// Arithmetic is f32; sums over positions run in order, so that means are the same to the bit in every set.
+#include "select.h"
+#include <math.h>
+
+#define SCAT2(a, b) a##b
+#define SCAT(a, b) SCAT2(a, b)
+
+ALWAYS_INLINE float select_element(const char *row, int32_t dtype, int64_t d) {
+    if (dtype == PBS_F32) return ((const float *)row)[d];
+    return bf16_widen(((const uint16_t *)row)[d]);
+}
+
+// A row of x at place base+i of the order.
+#define POOL_ROW(i) (x + (perm ? segment + perm[base + (i)] : base + (i)) * step)
+
+// pool_columns sums `pairs` pairs of vectors of each row from column d on. The next segment is prefetched front to back, as rows in
+// a sorted order give hardware no stream to follow.
+TARGET ALWAYS_INLINE void pool_columns(const struct select_args *a, const char *x, const uint16_t *perm, int64_t segment, int64_t base, int64_t n,
+                                       float *mean, int32_t dtype, int64_t d, int pairs) {
+    int64_t size = dtype == PBS_F32 ? 4 : 2, step = a->key_stride * size;
+    float inv = 1 / (float)a->block, sums[2 * VL];
+    V s[4][2];
+    for (int p = 0; p < pairs; p++) s[p][0] = s[p][1] = VSET1(0);
+    for (int64_t i = 0; i < n; i++) {
+        const char *row = POOL_ROW(i) + d * size, *ahead = x + (base + a->segment + i) * step + d * size;
+#pragma GCC unroll 4
+        for (int p = 0; p < pairs; p++) {
+            V lo, hi;
+            if (dtype == PBS_F32) lo = VLOAD((const float *)row + 2 * VL * p), hi = VLOAD((const float *)row + 2 * VL * p + VL);
+            else VPAIR(row + 4 * VL * p, lo, hi);
+            s[p][0] = VADD(s[p][0], lo), s[p][1] = VADD(s[p][1], hi);
+        }
+        for (int64_t l = 0; l < 2 * VL * size * pairs; l += 64) __builtin_prefetch(ahead + l, 0, 2);
+    }
+#pragma GCC unroll 4
+    for (int p = 0; p < pairs; p++) {
+        VSTORE(sums, s[p][0]), VSTORE(sums + VL, s[p][1]);
+        for (int i = 0; i < 2 * VL; i++) mean[d + 2 * VL * p + i] = inv * (dtype == PBS_F32 ? sums[i] : sums[i / 2 + i % 2 * VL]);
+    }
+}
+
+// pool_rows sums n rows of x, at places [base, base+n) of the order, into mean.
+TARGET ALWAYS_INLINE void pool_rows(const struct select_args *a, const char *x, const uint16_t *perm, int64_t segment, int64_t base, int64_t n,
+                                    float *mean, int32_t dtype) {
+    int64_t step = a->key_stride * (dtype == PBS_F32 ? 4 : 2), d = 0;
+    for (; d + 8 * VL <= a->head_dim; d += 8 * VL) pool_columns(a, x, perm, segment, base, n, mean, dtype, d, 4);
+    for (; d + 4 * VL <= a->head_dim; d += 4 * VL) pool_columns(a, x, perm, segment, base, n, mean, dtype, d, 2);
+    for (; d + 2 * VL <= a->head_dim; d += 2 * VL) pool_columns(a, x, perm, segment, base, n, mean, dtype, d, 1);
+    for (; d < a->head_dim; d++) {
+        float s = 0;
+        for (int64_t i = 0; i < n; i++) s += select_element(POOL_ROW(i), dtype, d);
+        mean[d] = s * (1 / (float)a->block);
+    }
+}
+
+TARGET void SCAT(pbs_pool_blocks_, SISA)(const struct select_args *a, const void *x, const uint16_t *perm, int64_t sorted, int64_t lo, int64_t hi,
+                                         int64_t j0, int64_t j1, float *means) {
+    for (int64_t j = j0; j < j1; j++, means += a->head_dim) {
+        int64_t base = j * a->block, end = base + a->block, segment = base / a->segment * a->segment;
+        const uint16_t *p = base < sorted ? perm : NULL;
+        if (base < lo) base = lo;
+        if (end > hi) end = hi;
+        base -= lo, end -= lo;
+        if (a->dtype == PBS_F32) pool_rows(a, x, p, segment, base, end - base, means, PBS_F32);
+        else pool_rows(a, x, p, segment, base, end - base, means, PBS_BF16);
+    }
+}
+
+TARGET ALWAYS_INLINE float select_dot(const float *q, const float *k, int64_t n) {
+    V s0 = VSET1(0), s1 = s0;
+    int64_t d = 0;
+    for (; d + 2 * VL <= n; d += 2 * VL) {
+        s0 = VFMA(VLOAD(q + d), VLOAD(k + d), s0);
+        s1 = VFMA(VLOAD(q + d + VL), VLOAD(k + d + VL), s1);
+    }
+    float s = VHSUM(VADD(s0, s1));
+    for (; d < n; d++) s += q[d] * k[d];
+    return s;
+}
+
+// weigh writes e to the score of q with each of n keys, relative to the highest.
+TARGET ALWAYS_INLINE void weigh(const struct select_args *a, const float *q, const float *k, int64_t n, float *weights) {
+    float top = -INFINITY;
+    for (int64_t j = 0; j < n; j++) {
+        weights[j] = select_dot(q, k + j * a->head_dim, a->head_dim) * a->scale;
+        top = weights[j] > top ? weights[j] : top;
+    }
+    for (int64_t j = 0; j < n; j++) weights[j] = expf(weights[j] - top);
+}
+
+TARGET void SCAT(pbs_weigh_blocks_, SISA)(const struct select_args *a, const float *q, const float *k, int64_t n, float *weights) {
+    weigh(a, q, k, n, weights);
+    double sum = 0;
+    for (int64_t j = 0; j < n; j++) sum += weights[j];
+    for (int64_t j = 0; j < n; j++) weights[j] = (float)(weights[j] / sum);
+}
+
+TARGET void SCAT(pbs_select_blocks_, SISA)(const struct select_args *a, const uint16_t *perm, int64_t sorted, const float *q, const float *k,
+                                           int64_t i0, int64_t i1, uint64_t *keep, uint32_t *kept, float *scratch) {
+    int64_t first = pbs_first_block(a, perm, sorted), per = a->segment / a->block;
+    for (int64_t i = i0; i < i1; i++, q += a->head_dim, keep += a->words, kept++) {
+        weigh(a, q, k, a->own ? i + 1 : i / per * per, scratch);
+        pbs_choose_blocks(a, first, i, scratch, keep, kept);
+    }
+}
