@@ -4,14 +4,9 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/pbs-run/pbs-run/attention"
 	"github.com/pbs-run/pbs-run/kernels"
 )
-
-// span is a range of rows [lo, hi) of the forward pass. Where wanted is false only K and V are computed for them.
-type span struct {
-	lo, hi int
-	wanted bool
-}
 
 // forward runs ids through all layers, one layer after the other over all rows (prefill is layer-major, because PBS-Attn
 // ranks keys by the last queries of the whole prompt), and leaves the residual stream of the wanted rows in s.resid.
@@ -26,48 +21,44 @@ func (s *Session) forward(ctx context.Context, ids []int32, want []int) error {
 	if err := s.afterLayer(-1, n); err != nil {
 		return err
 	}
-	all := [1]span{{0, n, true}}
 	s.progress.start(n, first)
 	for i := range m.layers {
 		l, kv := &m.layers[i], s.cache.Layer(i)
-		spans := all[:]
-		if i == len(m.layers)-1 && !s.WholeLastLayer {
-			spans = s.lastSpans(n, want)
+		method, plan := s.methods[i], s.plans[i]
+		if n == 1 {
+			method, plan = attention.Full{}, nil // decode is dense
 		}
-		for t := range tiles(spans) {
-			x, norm := s.resid.Slice(t.lo, t.hi), s.norm.Shape(t.hi-t.lo, m.Hidden)
-			q, weight := s.q.Slice(t.lo, t.hi), l.qkv
-			if !t.wanted {
-				q, weight = kernels.Tensor{}, l.qkv[1:]
-			}
-			qkv := s.qkv.Shape(t.hi-t.lo, weight.Out())
-			dev.RMSNorm(norm, x, l.attnNorm, m.Eps)        // [tile, hidden]
-			dev.MatMul(qkv, norm, weight)                  // [tile, (heads+2·kvHeads)·headDim]
-			dev.RopeAppend(q, qkv, s.rope, kv, first+t.lo) // q [tile, heads·headDim], kv [kvHeads, .., headDim]
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
+		sp := s.spansOf(method, first, n, want, i == len(m.layers)-1 && !s.WholeLastLayer)
+		for t := range tiles(sp.queries) {
+			if err := s.qkvTile(ctx, l, l.qkv, t, s.q.Slice(t.Lo, t.Hi), kv, first); err != nil {
+				return err
 			}
 			s.progress.qkv(i, t)
 		}
-		for t := range wanted(spans) {
-			q := s.q.Slice(t.lo, t.hi)
-			if n == 1 {
-				dev.Attend(q, q, kv, first) // decode is dense
-			} else {
-				s.method.Prefill(dev, q, q, kv, first+t.lo) // [rows, heads·headDim]
+		for t := range tiles(sp.rest) {
+			if err := s.qkvTile(ctx, l, l.qkv[1:], t, kernels.Tensor{}, kv, first); err != nil {
+				return err
 			}
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			s.progress.attention(i, t)
+			s.progress.qkv(i, t)
 		}
-		for t := range tiles(spans) {
-			if !t.wanted {
-				continue
+		q := s.q.Slice(0, n)
+		if err := s.beforeAttention(i, method, plan, q, kv, first, sp.outputs); err != nil {
+			return err
+		}
+		method.Prefill(dev, plan, q, q, kv, first, sp.outputs) // [n, heads·headDim]
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if n > 1 {
+			if err := s.density.record(dev, i, s.specs[i], plan, sp.outputs); err != nil {
+				return fmt.Errorf("layer %d: %w", i, err)
 			}
-			x, norm := s.resid.Slice(t.lo, t.hi), s.norm.Shape(t.hi-t.lo, m.Hidden)
-			act := s.act.Shape(t.hi-t.lo, m.Intermediate)
-			dev.MatMulAdd(x, s.q.Slice(t.lo, t.hi), l.out) // [tile, hidden]
+		}
+		s.progress.attention(i, sp.outputs)
+		for t := range tiles(sp.outputs) {
+			x, norm := s.resid.Slice(t.Lo, t.Hi), s.norm.Shape(t.Hi-t.Lo, m.Hidden)
+			act := s.act.Shape(t.Hi-t.Lo, m.Intermediate)
+			dev.MatMulAdd(x, s.q.Slice(t.Lo, t.Hi), l.out) // [tile, hidden]
 			dev.RMSNorm(norm, x, l.mlpNorm, m.Eps)         // [tile, hidden]
 			dev.SwiGLU(act, norm, l.gate, l.up)            // [tile, intermediate]
 			dev.MatMulAdd(x, act, l.down)                  // [tile, hidden]
@@ -83,50 +74,36 @@ func (s *Session) forward(ctx context.Context, ids []int32, want []int) error {
 	return nil
 }
 
-// lastSpans cuts 0..n-1 into spans of wanted and unwanted rows.
-func (s *Session) lastSpans(n int, want []int) []span {
-	spans, lo := s.spans[:0], 0
-	for len(want) > 0 {
-		run := 1
-		for run < len(want) && want[run] == want[0]+run {
-			run++
-		}
-		if want[0] > lo {
-			spans = append(spans, span{lo, want[0], false})
-		}
-		lo = want[0] + run
-		spans = append(spans, span{want[0], lo, true})
-		want = want[run:]
+// qkvTile computes K and V of a tile of rows into the cache and, where q is given, their queries into it.
+func (s *Session) qkvTile(ctx context.Context, l *layer, weight kernels.Linear, t kernels.Span, q kernels.Tensor, kv kernels.KV, first int) error {
+	dev, m, rows := s.m.dev, s.m, t.Hi-t.Lo
+	norm, qkv := s.norm.Shape(rows, m.Hidden), s.qkv.Shape(rows, weight.Out())
+	dev.RMSNorm(norm, s.resid.Slice(t.Lo, t.Hi), l.attnNorm, m.Eps) // [tile, hidden]
+	dev.MatMul(qkv, norm, weight)                                   // [tile, (heads+2·kvHeads)·headDim]
+	dev.RopeAppend(q, qkv, s.rope, kv, first+t.Lo)                  // q [tile, heads·headDim], kv [kvHeads, .., headDim]
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	if lo < n {
-		spans = append(spans, span{lo, n, false})
-	}
-	s.spans = spans
-	return spans
+	return nil
 }
 
-// tiles cuts spans into pieces of at most tileRows rows.
-func tiles(spans []span) func(yield func(span) bool) {
-	return func(yield func(span) bool) {
-		for _, sp := range spans {
-			for lo := sp.lo; lo < sp.hi; lo += tileRows {
-				if !yield(span{lo, min(lo+tileRows, sp.hi), sp.wanted}) {
-					return
-				}
-			}
+// beforeAttention shows layer i's queries and keys to whoever asked, and selects once more without permutation for
+// CompareUnpermuted: after attention the queries are gone.
+func (s *Session) beforeAttention(i int, method attention.Method, plan *kernels.Plan, q kernels.Tensor, kv kernels.KV, first int, outputs []kernels.Span) error {
+	if s.BeforeAttention != nil {
+		if err := s.m.dev.Err(); err != nil {
+			return fmt.Errorf("layer %d: %w", i, err)
+		}
+		if err := s.BeforeAttention(i, q, kv, first); err != nil {
+			return err
 		}
 	}
-}
-
-// wanted passes over the spans that need attention.
-func wanted(spans []span) func(yield func(span) bool) {
-	return func(yield func(span) bool) {
-		for _, sp := range spans {
-			if sp.wanted && !yield(sp) {
-				return
-			}
-		}
+	if !s.CompareUnpermuted || q.Rows() == 1 {
+		return nil
 	}
+	p, ok := method.(attention.Permuter)
+	ok = ok && p.SelectUnpermuted(s.m.dev, plan, q, kv, first, outputs)
+	return s.density.recordUnpermuted(s.m.dev, i, plan, outputs, ok)
 }
 
 // afterLayer asks whether the device or the checkpoint's files failed, then shows the residual stream to whoever listens.

@@ -11,6 +11,7 @@ type Options struct {
 	Sampling
 	MaxNew    int
 	IgnoreEOS bool
+	Before    []int32 // tokens in the cache that the repetition penalty counts as seen
 }
 
 // Generate appends prompt to the sequence and yields the tokens that follow it, at most opt.MaxNew, a stop token (EOS) last
@@ -19,6 +20,7 @@ func (s *Session) Generate(ctx context.Context, prompt []int32, opt Options) ite
 	return func(yield func(int32, error) bool) {
 		defer context.AfterFunc(ctx, s.m.dev.Interrupt)()
 		sampler := NewSampler(opt.Sampling, s.m.Vocab)
+		sampler.See(opt.Before...)
 		ids, step := prompt, make([]int32, 1)
 		var next int32
 		visit := func(_ int, logits []float32) error {

@@ -122,7 +122,7 @@ func open(t testing.TB, name string, opt cpu.Options) (*model.Model, *cpu.Device
 
 func session(t testing.TB, m *model.Model, dev *cpu.Device, capacity, rows int, kv kernels.DType) *model.Session {
 	t.Helper()
-	s, err := m.NewSession(m.NewPlan(capacity, rows, kv, dev.Compute(), 0), attention.Full{})
+	s, err := m.NewSession(m.NewPlan(capacity, rows, model.Needs{KV: kv, Compute: dev.Compute(), Methods: []attention.Method{attention.Full{}}}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 
+	"github.com/pbs-run/pbs-run/attention"
 	"github.com/pbs-run/pbs-run/kernels"
 	"github.com/pbs-run/pbs-run/kvcache"
 )
@@ -14,40 +15,69 @@ const tileRows = 2048
 // logitBytes bounds the buffer of logits; requests for more positions are served in several rounds.
 const logitBytes = 64 << 20
 
+// Needs is what the memory of a session depends on beside its length.
+type Needs struct {
+	KV      kernels.DType      // element of the cache: BF16 or F32
+	Compute kernels.DType      // of the device
+	Weights int64              // bytes mapped from the checkpoint
+	Methods []attention.Method // attention of every layer's prefill, or one for all
+}
+
+// method is the attention of layer i.
+func (n Needs) method(i int) attention.Method { return n.Methods[min(i, len(n.Methods)-1)] }
+
 // Plan is the memory of a session in bytes: what NewSession allocates, and nothing is allocated after.
 type Plan struct {
-	Capacity int           // positions the KV cache holds
-	Rows     int           // longest stretch of tokens that one forward pass takes
-	KVType   kernels.DType // element of the cache: BF16 or F32
+	Needs
+	Capacity int // positions the KV cache holds
+	Rows     int // longest stretch of tokens that one forward pass takes
 
-	Weights  int64 // mapped from the checkpoint, not allocated
-	KV       int64 // keys and values of all layers
+	Cache    int64 // keys and values of all layers
 	Residual int64 // [rows, hidden] F32
 	Query    int64 // [rows, heads·headDim] in the compute dtype; attention overwrites it
 	Tiles    int64 // norm, qkv and MLP activations of one row tile
 	Rope     int64 // [capacity, headDim] F32
 	Logits   int64
+	Sparse   int64 // order of keys, block means and kept blocks, for the methods that have them
 }
 
 // Total is the sum of all parts.
 func (p Plan) Total() int64 {
-	return p.Weights + p.KV + p.Residual + p.Query + p.Tiles + p.Rope + p.Logits
+	return p.Weights + p.Cache + p.Residual + p.Query + p.Tiles + p.Rope + p.Logits + p.Sparse
 }
 
-// NewPlan sizes a session of capacity positions whose longest forward pass has rows tokens, on a device that computes in dt.
-func (c Config) NewPlan(capacity, rows int, kv, dt kernels.DType, weights int64) Plan {
-	tile, size := int64(min(tileRows, rows)), int64(dt.Size())
+// NewPlan sizes a session of capacity positions whose longest forward pass has rows tokens.
+func (c Config) NewPlan(capacity, rows int, needs Needs) Plan {
+	tile, size := int64(min(tileRows, rows)), int64(needs.Compute.Size())
 	heads, kvWidth := int64(c.Heads*c.HeadDim), int64(c.KVHeads*c.HeadDim)
-	return Plan{
-		Capacity: capacity, Rows: rows, KVType: kv,
-		Weights:  weights,
-		KV:       kvcache.Bytes(kv, c.Layers, c.KVHeads, c.HeadDim, capacity),
+	p := Plan{
+		Needs: needs, Capacity: capacity, Rows: rows,
+		Cache:    kvcache.Bytes(needs.KV, c.Layers, c.KVHeads, c.HeadDim, capacity),
 		Residual: 4 * int64(rows) * int64(c.Hidden),
 		Query:    size * int64(rows) * heads,
 		Tiles:    tile * (size*int64(c.Hidden) + 4*(heads+2*kvWidth) + size*int64(c.Intermediate)),
 		Rope:     4 * int64(capacity) * int64(c.HeadDim),
 		Logits:   4 * int64(c.Vocab) * int64(c.logitRows(rows)),
 	}
+	for shape := range c.sparseShapes(p) {
+		p.Sparse += shape.Bytes()
+	}
+	return p
+}
+
+// sparseShapes are the shapes of plan that the methods of p need; layers of the same shape share a plan.
+func (c Config) sparseShapes(p Plan) map[kernels.PlanShape]*kernels.Plan {
+	shapes := map[kernels.PlanShape]*kernels.Plan{}
+	for i := range c.Layers {
+		if s := c.sparseShape(p, i); s.Block > 0 {
+			shapes[s] = nil
+		}
+	}
+	return shapes
+}
+
+func (c Config) sparseShape(p Plan, layer int) kernels.PlanShape {
+	return p.method(layer).Shape(kernels.PlanShape{Heads: c.Heads, HeadDim: c.HeadDim, Capacity: p.Capacity, Rows: p.Rows})
 }
 
 func (c Config) logitRows(rows int) int {
@@ -56,11 +86,11 @@ func (c Config) logitRows(rows int) int {
 
 // LargestPrompt returns the longest prompt, at most limit, that fits into free bytes together with maxNew generated tokens;
 // 0 when not even one token fits.
-func (c Config) LargestPrompt(free int64, limit, maxNew int, kv, dt kernels.DType, weights int64) int {
+func (c Config) LargestPrompt(free int64, limit, maxNew int, needs Needs) int {
 	lo, hi := 0, limit
 	for lo < hi {
 		mid := lo + (hi-lo+1)/2
-		if c.NewPlan(mid+maxNew, mid, kv, dt, weights).Total() <= free {
+		if c.NewPlan(mid+maxNew, mid, needs).Total() <= free {
 			lo = mid
 		} else {
 			hi = mid - 1
@@ -71,20 +101,20 @@ func (c Config) LargestPrompt(free int64, limit, maxNew int, kv, dt kernels.DTyp
 
 // CheckLength says whether a prompt of n tokens with maxNew more may run: within the model's positions, unless extrapolate,
 // and within free bytes of memory. It is asked before any work.
-func (c Config) CheckLength(n, maxNew int, extrapolate bool, free int64, kv, dt kernels.DType, weights int64) error {
+func (c Config) CheckLength(n, maxNew int, extrapolate bool, free int64, needs Needs) error {
 	if n == 0 {
 		return fmt.Errorf("the prompt is empty")
 	}
 	if n+maxNew > c.MaxPositions && !extrapolate {
 		return fmt.Errorf("prompt of %d tokens + %d new tokens exceed the model's %d positions; shorten the prompt, use --truncate middle, or accept worse output with --allow-extrapolation", n, maxNew, c.MaxPositions)
 	}
-	plan := c.NewPlan(n+maxNew, n, kv, dt, weights)
+	plan := c.NewPlan(n+maxNew, n, needs)
 	if plan.Total() <= free {
 		return nil
 	}
-	fits := c.LargestPrompt(free, n, maxNew, kv, dt, weights)
+	fits := c.LargestPrompt(free, n, maxNew, needs)
 	return fmt.Errorf("prompt of %d tokens + %d new tokens need %s (weights %s, KV cache %s, activations %s), %s are free; the longest prompt that fits has %d tokens",
-		n, maxNew, GiB(plan.Total()), GiB(plan.Weights), GiB(plan.KV), GiB(plan.Total()-plan.Weights-plan.KV), GiB(free), fits)
+		n, maxNew, GiB(plan.Total()), GiB(plan.Weights), GiB(plan.Cache), GiB(plan.Total()-plan.Weights-plan.Cache), GiB(free), fits)
 }
 
 // GiB prints a number of bytes for people.

@@ -15,10 +15,15 @@ import (
 
 // Session is one sequence: its KV cache and every buffer a forward pass needs, allocated at the start and never again.
 type Session struct {
-	m      *Model
-	method attention.Method
-	cache  *kvcache.Cache
-	rows   int // longest forward pass
+	m       *Model
+	memory  Plan
+	shared  map[kernels.PlanShape]*kernels.Plan // those allocated so far
+	methods []attention.Method                  // by layer
+	specs   []string                            // of those
+	plans   []*kernels.Plan                     // by layer; nil where the method needs none
+	density density
+	cache   *kvcache.Cache
+	rows    int // longest forward pass
 
 	resid  kernels.Tensor // [rows, hidden] F32: the residual stream
 	q      kernels.Tensor // [rows, heads·headDim]: queries, then attention's output
@@ -29,7 +34,7 @@ type Session struct {
 	logits kernels.Tensor // [logitRows, vocab] F32
 	host   []float32      // logits as the caller sees them
 	last   []int          // scratch: the one position that Generate asks for
-	spans  []span         // scratch of the last layer
+	spans  spans          // scratch of a layer
 
 	progress progress
 	// WholeLastLayer computes the last layer for every row, as engines without that saving do, to compare like with like.
@@ -37,16 +42,23 @@ type Session struct {
 	// AfterLayer, if set, sees the residual stream [n, hidden] F32 after the embedding (layer -1) and after each layer. Rows
 	// nobody asked for are not up to date after the last layer.
 	AfterLayer func(layer int, resid kernels.Tensor) error
+	// BeforeAttention, if set, sees each layer's queries [n, heads·headDim] of positions first.. after RoPE, and its cache
+	// that holds the keys and values up to them. In the last layer only the queries that are needed are there, unless
+	// WholeLastLayer.
+	BeforeAttention func(layer int, q kernels.Tensor, kv kernels.KV, first int) error
+	// CompareUnpermuted has Density tell what methods that reorder keys would keep if they did not, for the price of a second
+	// selection.
+	CompareUnpermuted bool
 }
 
-// NewSession allocates what plan lists. method is the attention of every prefill.
-func (m *Model) NewSession(plan Plan, method attention.Method) (*Session, error) {
+// NewSession allocates what plan lists.
+func (m *Model) NewSession(plan Plan) (*Session, error) {
 	dev, dt := m.dev, m.dev.Compute()
 	tile, heads := min(tileRows, plan.Rows), m.Heads*m.HeadDim
 	logitRows := m.logitRows(plan.Rows)
 	s := &Session{
-		m: m, method: method, rows: plan.Rows,
-		cache:  kvcache.New(dev, plan.KVType, m.Layers, m.KVHeads, m.HeadDim, plan.Capacity),
+		m: m, memory: plan, shared: map[kernels.PlanShape]*kernels.Plan{}, rows: plan.Rows, density: newDensity(m.Layers, m.Heads),
+		cache:  kvcache.New(dev, plan.KV, m.Layers, m.KVHeads, m.HeadDim, plan.Capacity),
 		resid:  dev.Alloc(kernels.F32, plan.Rows, m.Hidden),
 		q:      dev.Alloc(dt, plan.Rows, heads),
 		norm:   dev.Alloc(dt, tile, m.Hidden),
@@ -58,11 +70,29 @@ func (m *Model) NewSession(plan Plan, method attention.Method) (*Session, error)
 		last:   make([]int, 1),
 	}
 	s.progress.m = m
-	if err := dev.Err(); err != nil {
+	err := s.SetMethods(plan.Methods)
+	if err != nil {
 		return nil, fmt.Errorf("start session of %s: %w", GiB(plan.Total()), err)
 	}
 	dev.Upload(s.rope, bytesOf(m.Rope.table(m.HeadDim, plan.Capacity)))
 	return s, dev.Err()
+}
+
+// SetMethods has later prefills attend by other methods: one for every layer, or one for all. It allocates only where a method
+// has blocks or segments that no earlier one had.
+func (s *Session) SetMethods(methods []attention.Method) error {
+	s.memory.Methods = methods
+	s.methods, s.specs, s.plans = nil, nil, nil
+	for i := range s.m.Layers {
+		shape := s.m.sparseShape(s.memory, i)
+		if s.shared[shape] == nil && shape.Block > 0 {
+			s.shared[shape] = kernels.NewPlan(s.m.dev, shape)
+		}
+		s.methods = append(s.methods, s.memory.method(i))
+		s.specs = append(s.specs, s.memory.method(i).String())
+		s.plans = append(s.plans, s.shared[shape])
+	}
+	return s.m.dev.Err()
 }
 
 // Len is the number of tokens in the cache.

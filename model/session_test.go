@@ -204,8 +204,9 @@ func TestPlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	needs := model.Needs{KV: kernels.BF16, Compute: kernels.F32, Weights: 1 << 20, Methods: []attention.Method{attention.Full{}}}
 	check := func(n, maxNew int, extrapolate bool, free int64) error {
-		return cfg.CheckLength(n, maxNew, extrapolate, free, kernels.BF16, kernels.F32, 1<<20)
+		return cfg.CheckLength(n, maxNew, extrapolate, free, needs)
 	}
 	const plenty = 1 << 40
 	if err := check(900, 100, false, plenty); err != nil {
@@ -220,7 +221,7 @@ func TestPlan(t *testing.T) {
 	if check(0, 1, false, plenty) == nil {
 		t.Error("an empty prompt passed")
 	}
-	free := cfg.NewPlan(600, 500, kernels.BF16, kernels.F32, 1<<20).Total()
+	free := cfg.NewPlan(600, 500, needs).Total()
 	if err := check(500, 100, false, free); err != nil {
 		t.Error(err)
 	}
@@ -326,7 +327,7 @@ func TestDummyRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := m.NewSession(m.NewPlan(110, 100, kernels.BF16, dev.Compute(), 0), attention.Full{})
+	s, err := m.NewSession(m.NewPlan(110, 100, model.Needs{KV: kernels.BF16, Compute: dev.Compute(), Methods: []attention.Method{attention.Full{}}}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,6 +22,10 @@ type engineFlags struct {
 	model       string
 	loadFormat  string
 	attention   string
+	perLayer    []string
+	minLength   int
+	builtin     string // config of a published model, for dummy weights
+	cut         int    // layers of a dummy model; 0 for all
 	device      string
 	threads     int
 	precision   string
@@ -28,17 +33,32 @@ type engineFlags struct {
 	extrapolate bool
 }
 
-func (f *engineFlags) register(cmd *cobra.Command) {
+// register adds the flags to cmd, whose prefills attend by method unless the user says otherwise.
+func (f *engineFlags) register(cmd *cobra.Command, method string) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.attention, "attention", method, "attention of the prefill: full, pbs, pbs+, meanpool, xattention, minference, flexprefill or auto, with settings as in pbs:tau=0.95,segment=512")
+	f.registerShared(cmd)
+	must(cmd.MarkFlagRequired("model"))
+}
+
+// registerShared adds all flags but --attention, which some commands take more than once.
+func (f *engineFlags) registerShared(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVarP(&f.model, "model", "m", "", "model folder, or org/name in the Hugging Face cache")
 	fl.StringVar(&f.loadFormat, "load-format", "auto", "auto: safetensors; dummy: seeded random weights from config.json alone")
-	fl.StringVar(&f.attention, "attention", "full", "attention of the prefill: full")
-	fl.StringVar(&f.device, "device", "cpu", "device: cpu")
-	fl.IntVarP(&f.threads, "threads", "t", 0, "threads; 0 takes the CPUs this process may use")
-	fl.StringVar(&f.precision, "precision", "auto", "arithmetic: f32, bf16 (products in bf16, sums in f32), or auto: bf16 where the CPU has it")
+	fl.StringArrayVar(&f.perLayer, "attention-layers", nil, "another attention for some layers, as in 0-1=full or 7=pbs:tau=1; may be repeated")
+	fl.IntVar(&f.minLength, "min-length", 0, autoHelp)
+	f.registerDevice(cmd, "auto")
 	fl.StringVar(&f.kvDType, "kv-dtype", "bf16", "element of the KV cache: bf16, or f32 (which implies --precision f32)")
 	fl.BoolVar(&f.extrapolate, "allow-extrapolation", false, "run beyond the positions the model was trained for")
-	must(cmd.MarkFlagRequired("model"))
+}
+
+// registerDevice adds the flags that openDevice reads.
+func (f *engineFlags) registerDevice(cmd *cobra.Command, precision string) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.device, "device", "cpu", "device: cpu")
+	fl.IntVarP(&f.threads, "threads", "t", 0, "threads; 0 takes the CPUs this process may use")
+	fl.StringVar(&f.precision, "precision", precision, "arithmetic: f32, bf16 (products in bf16, sums in f32), or auto: bf16 where the CPU has it")
 }
 
 // must is for errors that only a wrong flag name in this program can cause.
@@ -53,13 +73,16 @@ type engine struct {
 	*model.Model
 	dir       string
 	dev       *cpu.Device
+	clock     *timed // dev, as the model uses it
 	ckpt      *loader.Checkpoint
 	method    attention.Method
+	methods   []attention.Method // by layer
 	kv        kernels.DType
 	flags     *engineFlags
 	loadTime  time.Duration
 	weights   int64
 	precision string
+	auto      int // tokens from which --attention auto is sparse; 0 until somebody asks
 }
 
 // open checks the flags, then opens device, checkpoint and model, cheapest first.
@@ -67,27 +90,22 @@ func (f *engineFlags) open() (*engine, error) {
 	start := time.Now()
 	e := &engine{flags: f}
 	var err error
-	if e.method, err = attention.Parse(f.attention); err != nil {
-		return nil, err
-	}
 	if e.kv, err = f.kvType(); err != nil {
 		return nil, err
 	}
-	if e.dir, err = loader.Find(f.model); err != nil {
-		return nil, err
+	if f.minLength < 0 {
+		return nil, fmt.Errorf("--min-length %d: want 0 or more tokens", f.minLength)
 	}
-	cfg, err := model.ReadConfig(e.dir)
+	cfg, err := f.config(e)
 	if err != nil {
 		return nil, err
 	}
 	if e.dev, err = f.openDevice(); err != nil {
 		return nil, err
 	}
-	e.precision = map[kernels.DType]string{kernels.F32: "f32", kernels.BF16: "bf16"}[e.dev.Compute()]
-	if e.ckpt, err = f.openWeights(e.dir, cfg); err == nil {
-		e.Model, err = model.New(e.dev, cfg, e.ckpt)
-	}
-	if err != nil {
+	e.clock = newTimed(e.dev)
+	e.precision = precisionOf(e.dev)
+	if err = e.load(cfg); err != nil {
 		e.close()
 		return nil, err
 	}
@@ -99,6 +117,58 @@ func (f *engineFlags) open() (*engine, error) {
 	}
 	e.loadTime = time.Since(start)
 	return e, nil
+}
+
+func precisionOf(dev kernels.Device) string {
+	return map[kernels.DType]string{kernels.F32: "f32", kernels.BF16: "bf16"}[dev.Compute()]
+}
+
+// config finds the model's folder and reads its config, or takes a built-in one.
+func (f *engineFlags) config(e *engine) (cfg model.Config, err error) {
+	dummy := f.loadFormat == "dummy"
+	switch {
+	case (f.builtin != "" || f.cut != 0) && !dummy:
+		return cfg, errors.New("--config and --layers are for --load-format dummy")
+	case f.builtin != "" && f.model != "":
+		return cfg, errors.New("--model and --config exclude each other")
+	case f.builtin == "" && f.model == "":
+		return cfg, errors.New("give --model DIR, or --load-format dummy --config NAME")
+	case f.builtin != "":
+		if cfg, err = model.BuiltinConfig(f.builtin); err != nil {
+			return cfg, fmt.Errorf("--%w", err)
+		}
+		e.dir = f.builtin
+	default:
+		if e.dir, err = loader.Find(f.model); err == nil {
+			cfg, err = model.ReadConfig(e.dir)
+		}
+		if err != nil {
+			return cfg, err
+		}
+	}
+	if f.cut < 0 || f.cut > cfg.Layers {
+		return cfg, fmt.Errorf("--layers %d: want 1 to %d, or 0 for all", f.cut, cfg.Layers)
+	}
+	if f.cut > 0 {
+		cfg.Layers = f.cut
+	}
+	return cfg, nil
+}
+
+// load resolves the methods, then opens checkpoint and model.
+func (e *engine) load(cfg model.Config) (err error) {
+	f := e.flags
+	if e.method, err = e.methodOf(f.attention, cfg); err != nil {
+		return err
+	}
+	if e.methods, err = e.layerMethods(e.method, cfg); err != nil {
+		return err
+	}
+	if e.ckpt, err = f.openWeights(e.dir, cfg); err != nil {
+		return err
+	}
+	e.Model, err = model.New(e.clock, cfg, e.ckpt)
+	return err
 }
 
 func (f *engineFlags) kvType() (kernels.DType, error) {
@@ -142,6 +212,10 @@ func (f *engineFlags) openWeights(dir string, cfg model.Config) (*loader.Checkpo
 	case "auto", "safetensors":
 		return loader.Open(dir)
 	case "dummy":
+		need := 2 * cfg.Params()
+		if free, err := freeMemory(); err == nil && need > free {
+			return nil, fmt.Errorf("--load-format dummy: weights of %s, %s are free; --layers makes fewer", model.GiB(need), model.GiB(free))
+		}
 		return loader.Dummy(cfg.Tensors(kernels.BF16), 0)
 	}
 	return nil, fmt.Errorf("--load-format %q: want auto, safetensors or dummy", f.loadFormat)
@@ -162,15 +236,24 @@ func (e *engine) tokenizer() (*tokenizer.Tokenizer, error) {
 
 // session makes a session for a prompt of n tokens and maxNew generated ones, or says what does not fit, before any work.
 func (e *engine) session(n, maxNew int) (*model.Session, error) {
-	free, err := freeMemory()
+	needs, err := e.checkLength(n, maxNew, e.methods)
 	if err != nil {
 		return nil, err
 	}
-	dt := e.dev.Compute()
-	if err := e.CheckLength(n, maxNew, e.flags.extrapolate, free, e.kv, dt, e.weights); err != nil {
-		return nil, err
+	return e.NewSession(e.NewPlan(n+maxNew, n, needs))
+}
+
+// checkLength says what of a session with these methods does not fit.
+func (e *engine) checkLength(n, maxNew int, methods []attention.Method) (model.Needs, error) {
+	needs := model.Needs{KV: e.kv, Compute: e.dev.Compute(), Weights: e.weights, Methods: methods}
+	free, err := freeMemory()
+	if err != nil {
+		return needs, err
 	}
-	return e.NewSession(e.NewPlan(n+maxNew, n, e.kv, dt, e.weights), e.method)
+	if e.flags.loadFormat == "dummy" {
+		free += e.weights // they are in memory already, where mapped files only may come to be
+	}
+	return needs, e.CheckLength(n, maxNew, e.flags.extrapolate, free, needs)
 }
 
 func (e *engine) close() {

@@ -47,7 +47,7 @@ The essay that needles are hidden in is --essay, by default document.txt beside 
 			return runRuler(cmd.Context(), &f, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	f.engineFlags.register(cmd)
+	f.engineFlags.register(cmd, "full")
 	fl := cmd.Flags()
 	fl.StringSliceVar(&f.Tasks, "tasks", eval.RULERTasks(), "tasks, separated by commas")
 	fl.IntVar(&f.Length, "length", 4096, "tokens of prompt and answer together")
@@ -95,10 +95,11 @@ func runRuler(ctx context.Context, f *rulerFlags, stdout, stderr io.Writer) erro
 		err = errors.Join(err, json.NewEncoder(stdout).Encode(struct {
 			Model     string `json:"model"`
 			Attention string `json:"attention"`
+			MinLength int    `json:"min_length,omitempty"`
 			Precision string `json:"precision"`
 			KVDType   string `json:"kv_dtype"`
 			eval.RULERReport
-		}{e.dir, e.method.String(), e.precision, f.kvDType, report}))
+		}{e.dir, e.method.String(), minLength(e.method), e.precision, f.kvDType, report}))
 		return err
 	}
 	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)

@@ -27,6 +27,8 @@ type generateFlags struct {
 	stop      []string
 	truncate  string
 	debug     bool
+	stats     bool
+	questions string
 	json      bool
 }
 
@@ -40,13 +42,15 @@ arguments; either alone will do, and with neither standard input is the prompt. 
 template unless --no-chat-template is given. The answer streams to standard output, a summary goes to standard error.
 
   pbs-run generate -m Qwen/Qwen2.5-7B-Instruct-1M -f book.txt "Who is the narrator?"
-  pbs-run generate -m DIR -f document.txt --needle --seed 3     # hide a fact in the document and ask for it`,
+  pbs-run generate -m DIR -f document.txt --needle --seed 3     # hide a fact in the document and ask for it
+  pbs-run generate -m DIR -f book.txt --questions questions.txt # one question per line, the book is prefilled once
+  pbs-run generate -m DIR -f book.txt --stats "Who is it?"      # which heads of which layers attended to how much`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.input.question = strings.Join(args, " ")
 			return runGenerate(cmd.Context(), &f, cmd.Flags().Changed, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	f.engineFlags.register(cmd)
+	f.engineFlags.register(cmd, "pbs")
 	f.input.register(cmd)
 	f.sampling.register(cmd)
 	fl := cmd.Flags()
@@ -54,6 +58,8 @@ template unless --no-chat-template is given. The answer streams to standard outp
 	fl.BoolVar(&f.ignoreEOS, "ignore-eos", false, "go on after a stop token")
 	fl.StringArrayVar(&f.stop, "stop", nil, "end the answer before this text; may be repeated")
 	fl.StringVar(&f.truncate, "truncate", "", "middle: cut the middle out of a prompt that is too long for the model")
+	fl.StringVar(&f.questions, "questions", "", "file with a question per line; the --prompt-file is prefilled once and each is answered over it")
+	fl.BoolVar(&f.stats, "stats", false, "show density by layer and head, and what it would be without permutation (one more selection per layer)")
 	fl.BoolVar(&f.debug, "debug", false, "check every layer's output for NaN and infinity")
 	fl.BoolVar(&f.json, "json", false, "print one JSON object instead of the answer and the summary")
 	return cmd
@@ -61,27 +67,27 @@ template unless --no-chat-template is given. The answer streams to standard outp
 
 // result is what generate --json prints.
 type result struct {
-	Model           string    `json:"model"`
-	PromptTokens    int       `json:"prompt_tokens"`
-	TruncatedTokens int       `json:"truncated_tokens"`
-	OutputIDs       []int32   `json:"output_ids"`
-	Text            string    `json:"text"`
-	FinishReason    string    `json:"finish_reason"` // stop, length or interrupted
-	LoadSeconds     float64   `json:"load_seconds"`
-	TTFT            float64   `json:"ttft_seconds"` // from before tokenisation to the first token
-	TotalSeconds    float64   `json:"total_seconds"`
-	PrefillRate     float64   `json:"prefill_tokens_per_second"`
-	DecodeRate      float64   `json:"decode_tokens_per_second"`
-	Attention       string    `json:"attention"`
-	Density         float64   `json:"density"`
-	DensityPerLayer []float64 `json:"density_per_layer"`
-	Precision       string    `json:"precision"`
-	KVDType         string    `json:"kv_dtype"`
-	ISA             string    `json:"isa"`
-	Threads         int       `json:"threads"`
-	Seed            uint64    `json:"seed"`
-	PeakRSS         int64     `json:"peak_rss_bytes"`
-	Needle          *needle   `json:"needle,omitempty"`
+	Model           string  `json:"model"`
+	PromptTokens    int     `json:"prompt_tokens"`
+	TruncatedTokens int     `json:"truncated_tokens"`
+	OutputIDs       []int32 `json:"output_ids"`
+	Text            string  `json:"text"`
+	FinishReason    string  `json:"finish_reason"` // stop, length or interrupted
+	LoadSeconds     float64 `json:"load_seconds"`
+	TTFT            float64 `json:"ttft_seconds"` // from before tokenisation to the first token
+	TotalSeconds    float64 `json:"total_seconds"`
+	PrefillRate     float64 `json:"prefill_tokens_per_second"`
+	DecodeRate      float64 `json:"decode_tokens_per_second"`
+	Attention       string  `json:"attention"`
+	MinLength       int     `json:"min_length,omitempty"` // dense below
+	densities
+	Precision string  `json:"precision"`
+	KVDType   string  `json:"kv_dtype"`
+	ISA       string  `json:"isa"`
+	Threads   int     `json:"threads"`
+	Seed      uint64  `json:"seed"`
+	PeakRSS   int64   `json:"peak_rss_bytes"`
+	Needle    *needle `json:"needle,omitempty"`
 }
 
 func runGenerate(ctx context.Context, f *generateFlags, changed func(string) bool, stdin io.Reader, stdout, stderr io.Writer) error {
@@ -94,6 +100,13 @@ func runGenerate(ctx context.Context, f *generateFlags, changed func(string) boo
 	if err := f.input.check(); err != nil {
 		return err
 	}
+	var questions []string
+	if f.questions != "" {
+		var err error
+		if questions, err = f.readQuestions(); err != nil {
+			return err
+		}
+	}
 	if !changed("seed") {
 		f.sampling.Seed = rand.Uint64()
 	}
@@ -105,6 +118,9 @@ func runGenerate(ctx context.Context, f *generateFlags, changed func(string) boo
 	opt := model.Options{Sampling: f.sampling.over(e.Config.Sampling, changed), MaxNew: f.maxNew, IgnoreEOS: f.ignoreEOS}
 	if err := opt.Validate(); err != nil {
 		return err
+	}
+	if questions != nil {
+		return f.answerAll(ctx, e, questions, opt, stdin, stdout, stderr)
 	}
 	in, err := f.input.read(stdin, f.sampling.Seed)
 	if err != nil {
@@ -124,6 +140,9 @@ func runGenerate(ctx context.Context, f *generateFlags, changed func(string) boo
 		}
 	} else {
 		r.summary(stderr)
+		if f.stats {
+			r.densities.print(stderr)
+		}
 	}
 	if err == nil && r.Needle != nil && !r.Needle.Found {
 		err = fmt.Errorf("the answer does not hold the needle's number %s", r.Needle.Expected)
@@ -131,13 +150,28 @@ func runGenerate(ctx context.Context, f *generateFlags, changed func(string) boo
 	return err
 }
 
+func (f *generateFlags) newResult(e *engine, seed uint64) result {
+	return result{
+		Model: e.dir, Attention: e.method.String(), MinLength: minLength(e.method), Precision: e.precision, KVDType: f.kvDType, ISA: e.dev.ISA(),
+		Threads: e.dev.Threads(), Seed: seed, LoadSeconds: e.loadTime.Seconds(), OutputIDs: []int32{},
+	}
+}
+
+// session makes a session as the flags ask for it.
+func (f *generateFlags) session(e *engine, n, maxNew int) (*model.Session, error) {
+	s, err := e.session(n, maxNew)
+	if err != nil {
+		return nil, err
+	}
+	if s.CompareUnpermuted = f.stats; f.debug {
+		s.AfterLayer = checkFinite
+	}
+	return s, nil
+}
+
 // answer tokenizes, prefills and decodes. Its result is good as far as it got when ctx ends the run.
 func (f *generateFlags) answer(ctx context.Context, e *engine, in input, opt model.Options, stdout, stderr io.Writer) (result, error) {
-	r := result{
-		Model: e.dir, Attention: e.method.String(), Precision: e.precision, KVDType: f.kvDType, ISA: e.dev.ISA(),
-		Threads: e.dev.Threads(), Seed: opt.Seed, LoadSeconds: e.loadTime.Seconds(), OutputIDs: []int32{},
-		Density: 1, DensityPerLayer: ones(e.Layers),
-	}
+	r := f.newResult(e, opt.Seed)
 	start := time.Now() // a user waits for tokenisation too
 	ids, tok, err := in.tokens(e)
 	if err != nil {
@@ -150,26 +184,29 @@ func (f *generateFlags) answer(ctx context.Context, e *engine, in input, opt mod
 		fmt.Fprintf(stderr, "pbs-run: --truncate middle: cut %d of %d prompt tokens out of the middle\n", r.TruncatedTokens, len(ids)+r.TruncatedTokens)
 	}
 	r.PromptTokens = len(ids)
-	s, err := e.session(len(ids), opt.MaxNew)
+	s, err := f.session(e, len(ids), opt.MaxNew)
 	if err != nil {
 		return r, err
 	}
-	if f.debug {
-		s.AfterLayer = checkFinite
-	}
 	bar := newBar(stderr, len(ids), e.Layers)
 	s.OnProgress(bar.update)
-	out := newAnswer(tok, f.stop, stdout, f.json)
+	err = f.decode(ctx, e, s, ids, opt, &r, start, newAnswer(tok, f.stop, stdout, f.json), bar.close)
+	r.densities = densitiesOf(s.Density())
+	return r, err
+}
+
+// decode runs ids and the tokens that follow through s and collects the answer in r, for a user who waits since start. It
+// calls prefilled before it writes anything.
+func (f *generateFlags) decode(ctx context.Context, e *engine, s *model.Session, ids []int32, opt model.Options, r *result, start time.Time, out *answer, prefilled func()) error {
 	r.FinishReason = "length"
 	for id, err := range s.Generate(ctx, ids, opt) {
-		bar.close()
+		prefilled()
 		if err != nil {
 			r.FinishReason = "interrupted"
-			if ctx.Err() == nil {
-				return r, err
+			if ctx.Err() != nil {
+				r.finish(start, out, len(ids))
 			}
-			r.finish(start, out)
-			return r, err
+			return err
 		}
 		if len(r.OutputIDs) == 0 {
 			r.TTFT = time.Since(start).Seconds()
@@ -181,37 +218,29 @@ func (f *generateFlags) answer(ctx context.Context, e *engine, in input, opt mod
 		}
 		stopped, err := out.add(id)
 		if err != nil {
-			return r, err
+			return err
 		}
 		if stopped {
 			r.FinishReason = "stop"
 			break
 		}
 	}
-	r.finish(start, out)
-	return r, out.err
+	r.finish(start, out, len(ids))
+	return out.err
 }
 
-func (r *result) finish(start time.Time, out *answer) {
+// finish completes r after a prefill of n tokens.
+func (r *result) finish(start time.Time, out *answer, n int) {
 	out.flush()
 	r.Text = out.text.String()
 	r.TotalSeconds = time.Since(start).Seconds()
 	if r.TTFT > 0 {
-		r.PrefillRate = float64(r.PromptTokens) / r.TTFT
+		r.PrefillRate = float64(n) / r.TTFT
 	}
 	if n := len(r.OutputIDs) - 1; n > 0 {
 		r.DecodeRate = float64(n) / (r.TotalSeconds - r.TTFT)
 	}
 	r.PeakRSS = peakRSS()
-}
-
-// ones is the density of dense attention.
-func ones(n int) []float64 {
-	d := make([]float64, n)
-	for i := range d {
-		d[i] = 1
-	}
-	return d
 }
 
 // cut keeps the first and the last half of limit tokens where --truncate middle asks for it. It returns how many it dropped.
@@ -229,8 +258,8 @@ func (r *result) summary(w io.Writer) {
 	if r.DecodeRate > 0 {
 		fmt.Fprintf(w, " (%.1f tokens/s)", r.DecodeRate)
 	}
-	fmt.Fprintf(w, " · %s\nattention %s, density %.3f · %s on %s, %d threads, KV %s · peak memory %s · seed %d\n",
-		r.FinishReason, r.Attention, r.Density, r.Precision, r.ISA, r.Threads, r.KVDType, model.GiB(r.PeakRSS), r.Seed)
+	fmt.Fprintf(w, " · %s\nattention %s%s, density %.3f · %s on %s, %d threads, KV %s · peak memory %s · seed %d\n",
+		r.FinishReason, r.Attention, denseBelow(r.MinLength), r.Density, r.Precision, r.ISA, r.Threads, r.KVDType, model.GiB(r.PeakRSS), r.Seed)
 	if r.Needle != nil {
 		verdict := "RIGHT"
 		if !r.Needle.Found {

@@ -116,22 +116,32 @@ func (f *inputFlags) read(stdin io.Reader, seed uint64) (input, error) {
 		in.needle = &needle{Question: h.Question, Expected: h.Answer, Depth: float64(h.Offset) / float64(len(h.Document))}
 		text, in.prefix = h.Prompt.User, h.Prompt.Prefix
 	} else if text != "" && f.question != "" {
-		text = strings.TrimRight(text, "\n") + "\n\n" + f.question
+		text = ask(text, f.question)
 	} else {
 		text += f.question
 	}
 	if text == "" {
 		return in, errEmptyPrompt
 	}
+	f.prompt(&in, text)
+	return in, nil
+}
+
+// ask puts a question behind a document.
+func ask(document, question string) string {
+	return strings.TrimRight(document, "\n") + "\n\n" + question
+}
+
+// prompt makes text the input, as a chat message or as it is.
+func (f *inputFlags) prompt(in *input, text string) {
 	if f.raw {
 		in.text = text
-		return in, nil
+		return
 	}
 	if f.system != "" {
 		in.messages = append(in.messages, tokenizer.Message{Role: "system", Content: f.system})
 	}
 	in.messages = append(in.messages, tokenizer.Message{Role: "user", Content: text})
-	return in, nil
 }
 
 // document reads the prompt file, or standard input where that is the only source.
@@ -212,20 +222,24 @@ func (in *input) tokens(e *engine) ([]int32, *tokenizer.Tokenizer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	var ids []int32
-	if in.messages != nil {
-		ids, err = tok.ChatIDs(in.messages, tokenizer.ChatOptions{AddGenerationPrompt: true, ParseSpecial: in.parseSpecial})
-	} else {
-		ids, err = tok.Encode(in.text, tokenizer.EncodeOptions{AddSpecial: true, ParseSpecial: true})
-	}
-	if err == nil && in.prefix != "" {
-		var prefix []int32
-		prefix, err = tok.Encode(in.prefix, tokenizer.EncodeOptions{})
-		ids = append(ids, prefix...)
-	}
+	ids, err := in.encode(tok)
 	if err != nil {
 		tok.Close()
 		return nil, nil, err
 	}
 	return ids, tok, nil
+}
+
+// encode turns messages or text into ids.
+func (in *input) encode(tok *tokenizer.Tokenizer) (ids []int32, err error) {
+	if in.messages != nil {
+		ids, err = tok.ChatIDs(in.messages, tokenizer.ChatOptions{AddGenerationPrompt: true, ParseSpecial: in.parseSpecial})
+	} else {
+		ids, err = tok.Encode(in.text, tokenizer.EncodeOptions{AddSpecial: true, ParseSpecial: true})
+	}
+	if err != nil || in.prefix == "" {
+		return ids, err
+	}
+	prefix, err := tok.Encode(in.prefix, tokenizer.EncodeOptions{})
+	return append(ids, prefix...), err
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pbs-run/pbs-run/attention"
 	"github.com/pbs-run/pbs-run/kernels"
 	"github.com/pbs-run/pbs-run/kvcache"
 	"github.com/pbs-run/pbs-run/loader"
@@ -107,11 +108,16 @@ func inspect(name string, kv kernels.DType) (inspection, error) {
 	for _, n := range in.Bytes {
 		weights += n
 	}
-	// The plan of f32 arithmetic: bf16 products need less.
-	in.Largest = cfg.LargestPrompt(free, cfg.MaxPositions, 0, kv, kernels.F32, weights)
+	// The plan of f32 arithmetic, as bf16 products need less, with the plans of block-sparse attention.
+	pbs, err := attention.Parse("pbs")
+	if err != nil {
+		return inspection{}, err
+	}
+	needs := model.Needs{KV: kv, Compute: kernels.F32, Weights: weights, Methods: []attention.Method{pbs}}
+	in.Largest = cfg.LargestPrompt(free, cfg.MaxPositions, 0, needs)
 	for _, n := range planLengths {
-		p := cfg.NewPlan(n, n, kv, kernels.F32, weights)
-		in.Plans = append(in.Plans, planned{n, p.Weights, p.KV, p.Total() - p.Weights - p.KV, p.Total()})
+		p := cfg.NewPlan(n, n, needs)
+		in.Plans = append(in.Plans, planned{n, p.Weights, p.Cache, p.Total() - p.Weights - p.Cache, p.Total()})
 	}
 	return in, nil
 }

@@ -32,7 +32,7 @@ positions [positions] I64. The ids are used as given; no BOS is added.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runLogits(cmd.Context(), &f) },
 	}
-	f.engineFlags.register(cmd)
+	f.engineFlags.register(cmd, "full")
 	fl := cmd.Flags()
 	fl.StringVar(&f.ids, "ids", "", "JSON file with an array of token ids")
 	fl.StringVar(&f.positions, "positions", "last", "positions to write: last, all, or a list such as 1,5,9")

@@ -29,7 +29,7 @@ func tokenizeCommand() *cobra.Command {
 		Long: `Turn the text on standard input into a JSON array of token ids, as Hugging Face's tokenizers do: special tokens
 written in the text are recognised, and none are added unless --add-special is given. With --chat the messages of a
 JSON file go through the model's chat template instead. With --decode standard input is an array of ids, and the text
-is printed without a newline of its own. The folder may hold a tokenizer alone.`,
+is printed without a newline of its own; ids above the last token's have none. The folder may hold a tokenizer alone.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runTokenize(&f, cmd.InOrStdin(), cmd.OutOrStdout())

@@ -1,0 +1,130 @@
+package attention
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/pbs-run/pbs-run/kernels"
+)
+
+// settings are what a spec says after its name. The first wrong one sticks and comes back from finish.
+type settings struct {
+	spec, name string
+	keys       []string
+	values     map[string]string
+	err        error
+}
+
+func parseSettings(spec string) (*settings, error) {
+	name, list, has := strings.Cut(spec, ":")
+	s := &settings{spec: spec, name: name, values: map[string]string{}}
+	if !has {
+		return s, nil
+	}
+	for _, word := range strings.Split(list, ",") {
+		key, value, ok := strings.Cut(word, "=")
+		if _, twice := s.values[key]; !ok || twice {
+			return nil, fmt.Errorf("attention %q: %q is not a setting of its own of the form key=value", spec, word)
+		}
+		s.keys = append(s.keys, key)
+		s.values[key] = value
+	}
+	return s, nil
+}
+
+func (s *settings) fail(key, value, want string) {
+	if s.err == nil {
+		s.err = fmt.Errorf("attention %q: %s=%s: want %s", s.spec, key, value, want)
+	}
+}
+
+// take returns the value of key and whether it is given; every key that is taken is known.
+func (s *settings) take(key string) (string, bool) {
+	v, ok := s.values[key]
+	delete(s.values, key)
+	return v, ok
+}
+
+func (s *settings) integer(key string, def, lo, hi int) int {
+	v, ok := s.take(key)
+	if !ok {
+		return def
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < lo || n > hi {
+		s.fail(key, v, fmt.Sprintf("a whole number from %d to %d", lo, hi))
+		return def
+	}
+	return n
+}
+
+// fraction reads a number from 0 to 1.
+func (s *settings) fraction(key string, def float64) float64 {
+	v, ok := s.take(key)
+	if !ok {
+		return def
+	}
+	x, err := strconv.ParseFloat(v, 64)
+	if err != nil || !(x >= 0 && x <= 1) {
+		s.fail(key, v, "a number from 0 to 1")
+		return def
+	}
+	return x
+}
+
+func (s *settings) onOff(key string, def bool) bool {
+	v, ok := s.take(key)
+	if ok && v != "on" && v != "off" {
+		s.fail(key, v, "on or off")
+	}
+	if !ok {
+		return def
+	}
+	return v == "on"
+}
+
+// blocks reads block and segment, which has to be a multiple of it.
+func (s *settings) blocks(block, segment int) (int, int) {
+	given, b := s.values["block"], s.integer("block", block, 16, kernels.MaxSegment)
+	if b > segment && s.values["segment"] == "" {
+		segment = min(b*(segment/block), kernels.MaxSegment/b*b)
+	}
+	if n := s.integer("segment", segment, 16, kernels.MaxSegment); n%b == 0 {
+		return b, n
+	} else if s.err == nil {
+		if given == "" {
+			given = strconv.Itoa(b)
+		}
+		s.fail("segment", strconv.Itoa(n), "a multiple of block="+given)
+	}
+	return block, segment
+}
+
+// stride reads stride, which has to divide block.
+func (s *settings) stride(block int) int {
+	n := s.integer("stride", 8, 1, block)
+	if block%n != 0 && s.err == nil {
+		s.fail("stride", strconv.Itoa(n), fmt.Sprintf("a divisor of block=%d", block))
+	}
+	return n
+}
+
+// finish reports the first wrong setting, or one that the method does not have.
+func (s *settings) finish() error {
+	for _, key := range s.keys {
+		if _, left := s.values[key]; left && s.err == nil {
+			s.err = fmt.Errorf("attention %q: %s has no setting %q", s.spec, s.name, key)
+		}
+	}
+	return s.err
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
+}
+
+func number(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }

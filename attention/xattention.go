@@ -1,0 +1,90 @@
+package attention
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/pbs-run/pbs-run/kernels"
+)
+
+// XAttention is block-sparse attention whose blocks are scored along antidiagonals (arXiv 2503.16428).
+//
+// The mean of a block hides a single strong key. XAttention looks at every query and key of a block instead, but at only one in
+// σ of their pairs: those on antidiagonals. A vertical line or a slash that runs through a σ×σ square meets
+// its antidiagonal:
+//
+//	      k0 k1 k2 k3
+//	q0  |  .  .  .  ●
+//	q1  |  .  .  ●  .     with σ = 4 the score of this square is q0·k3 + q1·k2 + q2·k1 + q3·k0
+//	q2  |  .  ●  .  .
+//	q3  |  ●  .  .  .
+//
+// A strided row r is thus σ queries in reverse order, a strided key c is σ keys in order, and per query head
+//
+//	A_rc = Σ_t q[rσ+σ-1-t]·k[cσ+t] / (σ√d)      P_r = softmax of A_r over strided keys c <= r
+//	w_ab = Σ P_rc over the strided rows r of query block a and the strided keys c of key block b
+//
+// Always kept are block 0 and the query block's own; what they weigh counts. Then follow the others, heaviest first, until the
+// kept ones reach the threshold's share of the row's weight, the one that crosses it included.
+//
+// Quirks of the published code, kept: positions past the end are zeros, in a last strided key too; in its own square a row sees the
+// whole antidiagonal, with pairs whose key is later than the query. Its switches that keep a "sink" and recent blocks
+// are off by default and missing here. A threshold of 1 keeps all. Defaults: B 128, σ 8, threshold 0.9.
+//
+// One quirk is left to a setting. The published code takes queries in chunks and in the first one forgets that block 0 is kept
+// anyway: its weight does not count ahead of the others', and one block more than needed is kept. chunk=2048 does so
+// for the first 2048 queries; the default is the rule above everywhere.
+//
+// New queries over a cached prefix keep their absolute positions and blocks; positions before them are zeros in the first row.
+// Prompts of one block, and at most B new queries, are dense.
+type XAttention struct {
+	Block, Stride int
+	Threshold     float64
+	Chunk         int // above 0: queries below it are chosen for as in the published code's first chunk
+}
+
+func (s *settings) xattention() XAttention {
+	m := XAttention{Block: s.integer("block", 128, 16, kernels.MaxSegment), Threshold: s.fraction("threshold", 0.9)}
+	m.Stride = s.stride(m.Block)
+	m.Chunk = s.integer("chunk", 0, 0, math.MaxInt32)
+	return m
+}
+
+// String returns all settings.
+func (m XAttention) String() string {
+	spec := fmt.Sprintf("xattention:block=%d,stride=%d,threshold=%s", m.Block, m.Stride, number(m.Threshold))
+	if m.Chunk > 0 {
+		spec += fmt.Sprintf(",chunk=%d", m.Chunk)
+	}
+	return spec
+}
+
+// Shape completes s: a segment is a block.
+func (m XAttention) Shape(s kernels.PlanShape) kernels.PlanShape {
+	s.Block, s.Segment = m.Block, m.Block
+	return s
+}
+
+// Prefill scores, selects and attends.
+func (m XAttention) Prefill(dev kernels.Device, p *kernels.Plan, out, q kernels.Tensor, kv kernels.KV, first int, spans []kernels.Span) {
+	p.Begin(first, q.Rows())
+	if p.Dense = fewQueries(m.Block, m.Block, first, q.Rows()); p.Dense {
+		Full{}.Prefill(dev, nil, out, q, kv, first, spans)
+		return
+	}
+	dev.SelectStrided(p, q, kv, m.Stride, kernels.Selection{Tau: m.Threshold, Own: true, KeepFirst: true, Counted: true, Surplus: m.Chunk / m.Block}, spans)
+	dev.AttendBlocks(out, q, kv, p, spans)
+}
+
+// Queries are the blocks that meet spans.
+func (m XAttention) Queries(buf []kernels.Span, first, rows int, spans []kernels.Span) []kernels.Span {
+	if fewQueries(m.Block, m.Block, first, rows) {
+		return append(buf, spans...)
+	}
+	return wholeBlocks(buf, m.Block, first, rows, spans, 0)
+}
+
+// fewQueries reports whether a prefill is too short to be sparse: least keys in all, or a block of new queries.
+func fewQueries(block, least, first, rows int) bool {
+	return first+rows <= least || rows <= block && first > 0
+}

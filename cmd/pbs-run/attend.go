@@ -1,0 +1,284 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pbs-run/pbs-run/attention"
+	"github.com/pbs-run/pbs-run/kernels"
+	"github.com/pbs-run/pbs-run/loader"
+)
+
+// attendFlags are the flags of attend.
+type attendFlags struct {
+	engineFlags // of these: attention, minLength, device, threads, precision
+	input       string
+	out         string
+	block       int
+	repeat      int
+}
+
+func attendCommand() *cobra.Command {
+	var f attendFlags
+	cmd := &cobra.Command{
+		Use:   "attend --input QKV.safetensors --attention SPEC [--out OUT.safetensors]",
+		Short: "Run one attention method on captured queries, keys and values",
+		Long: `Run one method on the q [heads, n, headDim], k and v [kvHeads, n, headDim] (F32, BF16 or F16, after RoPE) of a safetensors
+file such as pbs-run capture writes, compare it with dense attention, and print JSON: density, error_fro (the norm of the
+difference over the norm of the dense output), error_max, and the seconds of each phase. Queries fewer than keys are those of the
+last positions.
+
+The output file holds out [heads, n, headDim] F32; perm [heads, n] I32, the key at each place of the method's order (as they
+come where it has none); and mask [heads, query blocks, key blocks] U8 over blocks in that order, 1 where a block is computed, a
+query block's own segment always; all 1 where attention is dense.
+
+  pbs-run attend --input layer3.safetensors --attention pbs:tau=0.95 --out out.safetensors
+  pbs-run attend --input layer3.safetensors --attention pbs --precision auto --repeat 5      # fast arithmetic, times`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runAttend(cmd.Context(), &f, cmd.OutOrStdout())
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.input, "input", "", "safetensors file with q, k and v")
+	fl.StringVar(&f.out, "out", "", "safetensors file to write")
+	fl.StringVar(&f.attention, "attention", "pbs", "method, with settings as in pbs:tau=0.95,segment=512")
+	fl.IntVar(&f.minLength, "min-length", 0, "attend densely where there are fewer keys than this")
+	fl.IntVar(&f.block, "block", 128, "block size of the mask of a method that has no blocks")
+	fl.IntVar(&f.repeat, "repeat", 1, "runs; the fastest one's times are shown")
+	f.registerDevice(cmd, "f32")
+	must(cmd.MarkFlagRequired("input"))
+	return cmd
+}
+
+// attendReport is what attend prints.
+type attendReport struct {
+	Input      string        `json:"input"`
+	Attention  string        `json:"attention"`
+	Heads      int           `json:"heads"`
+	KVHeads    int           `json:"kv_heads"`
+	HeadDim    int           `json:"head_dim"`
+	Tokens     int           `json:"tokens"`
+	Queries    int           `json:"queries"`
+	Block      int           `json:"block"`
+	Dense      bool          `json:"dense"` // the method is dense, or fell back to it
+	Density    float64       `json:"density"`
+	PerHead    []float64     `json:"density_per_head"`
+	Unpermuted *float64      `json:"density_unpermuted,omitempty"` // with the keys in order, by the same rule
+	ErrorFro   float64       `json:"error_fro"`
+	ErrorMax   float64       `json:"error_max"`
+	Seconds    attendSeconds `json:"seconds"`
+	Precision  string        `json:"precision"`
+	ISA        string        `json:"isa"`
+	Threads    int           `json:"threads"`
+}
+
+type attendSeconds struct {
+	phases
+	Dense float64 `json:"dense"` // dense attention over the same input
+}
+
+func runAttend(ctx context.Context, f *attendFlags, stdout io.Writer) error {
+	if f.attention == "auto" {
+		return errors.New("--attention auto: chosen by the time of a model's whole prefill; name a method, as in --attention pbs")
+	}
+	m, err := attention.Parse(f.attention)
+	if err != nil {
+		return err
+	}
+	if f.block < 1 || f.repeat < 1 || f.minLength < 0 {
+		return fmt.Errorf("--block %d, --repeat %d, --min-length %d: want at least 1, 1, 0", f.block, f.repeat, f.minLength)
+	}
+	if f.minLength > 0 {
+		m = attention.DenseBelow{Method: m, Tokens: f.minLength}
+	}
+	if err := checkOut(f.out); err != nil {
+		return err
+	}
+	dev, err := f.openDevice()
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	defer context.AfterFunc(ctx, dev.Interrupt)()
+	l, err := readLayer(dev, f.input, 2)
+	if err != nil {
+		return cause(ctx, err)
+	}
+	r := attendReport{
+		Input: f.input, Attention: m.String(), Heads: l.heads, KVHeads: l.kvHeads, HeadDim: l.headDim, Tokens: l.keys, Queries: l.rows,
+		Precision: precisionOf(dev), ISA: dev.ISA(), Threads: dev.Threads(),
+	}
+	a := attended{out: dev.Alloc(dev.Compute(), l.rows, l.heads*l.headDim)}
+	dense := dev.Alloc(dev.Compute(), l.rows, l.heads*l.headDim)
+	p := l.plan(dev, m)
+	if err := dev.Err(); err != nil {
+		return err
+	}
+	clock := newTimed(dev)
+	r.Seconds.Dense = l.fastest(clock, attention.Full{}, nil, dense, f.repeat).Attend
+	if r.Unpermuted, err = l.unpermuted(dev, m, p); err != nil {
+		return cause(ctx, err)
+	}
+	r.Seconds.phases = l.fastest(clock, m, p, a.out, f.repeat)
+	if a.blocks, err = blocksOf(dev, l, p, f.block); err != nil {
+		return cause(ctx, err)
+	}
+	r.Block, r.Dense = a.blocks.block, a.blocks.plan == nil
+	r.Density, r.PerHead = a.blocks.mean(), a.blocks.density
+	if r.ErrorFro, r.ErrorMax, err = difference(dev, a.out, dense); err != nil {
+		return cause(ctx, err)
+	}
+	if f.out != "" {
+		if err := a.write(dev, f.out); err != nil {
+			return err
+		}
+	}
+	return json.NewEncoder(stdout).Encode(r)
+}
+
+// checkOut finds, before any work, that a file cannot be written because its folder is not there or a folder has its name.
+func checkOut(path string) error {
+	if path == "" {
+		return nil
+	}
+	if st, err := os.Stat(path); err == nil && st.IsDir() {
+		return fmt.Errorf("--out %s: a folder; name a file", path)
+	}
+	if _, err := os.Stat(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("--out %s: %w", path, err)
+	}
+	return nil
+}
+
+// cause is why ctx ended, or err.
+func cause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// unpermuted is the density of m with the keys in order; nil where it does not reorder them.
+func (l *layer) unpermuted(dev kernels.Device, m attention.Method, p *kernels.Plan) (*float64, error) {
+	per, ok := m.(attention.Permuter)
+	if !ok || !per.SelectUnpermuted(dev, p, l.q, l.kv, l.first(), l.whole()) {
+		return nil, nil
+	}
+	b, err := blocksOf(dev, l, p, p.Block)
+	if err != nil {
+		return nil, err
+	}
+	d := b.mean()
+	return &d, nil
+}
+
+// difference compares out with want: the norm of the difference over that of want, and the largest difference.
+func difference(dev kernels.Device, out, want kernels.Tensor) (fro, most float64, err error) {
+	a, err := onHost(dev, out)
+	if err != nil {
+		return 0, 0, err
+	}
+	b, err := onHost(dev, want)
+	if err != nil {
+		return 0, 0, err
+	}
+	x, y := make([]float32, out.Cols()), make([]float32, out.Cols())
+	row := out.Cols() * out.DType.Size()
+	var diff, norm float64
+	for i := range out.Rows() {
+		if !toFloat32(x, out.DType, a[i*row:]) || !toFloat32(y, out.DType, b[i*row:]) {
+			return 0, 0, fmt.Errorf("the output of query %d is not finite", i)
+		}
+		for j := range x {
+			d := float64(x[j]) - float64(y[j])
+			diff += d * d
+			norm += float64(y[j]) * float64(y[j])
+			most = max(most, math.Abs(d))
+		}
+	}
+	if norm == 0 {
+		return math.Sqrt(diff), most, nil
+	}
+	return math.Sqrt(diff / norm), most, nil
+}
+
+// attended is a method's output over a layer.
+type attended struct {
+	out    kernels.Tensor // [rows, heads·headDim]
+	blocks *blocks
+}
+
+// output is one tensor of the file and what writes it.
+type output struct {
+	loader.Out
+	write func(io.Writer) error
+}
+
+// write makes the output file. A method that chooses by other means than blocks adds its tensors to the list.
+func (a *attended) write(dev kernels.Device, path string) error {
+	b, l := a.blocks, a.blocks.layer
+	list := []output{
+		{loader.Out{Name: "out", DType: "F32", Dims: []int{l.heads, l.rows, l.headDim}}, func(w io.Writer) error { return a.writeOut(dev, w) }},
+		{loader.Out{Name: "perm", DType: "I32", Dims: []int{l.heads, l.keys}}, b.writePerm},
+		{loader.Out{Name: "mask", DType: "U8", Dims: []int{l.heads, b.queryBlocks(), b.keyBlocks()}}, b.writeMask},
+	}
+	return writeTensors(path, list)
+}
+
+// writeTensors makes a safetensors file that is there whole or not at all.
+func writeTensors(path string, list []output) error {
+	var header []loader.Out
+	for _, o := range list {
+		header = append(header, o.Out)
+	}
+	w, err := loader.Create(path, header)
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	for _, o := range list {
+		if err := o.write(w); err != nil {
+			return err
+		}
+	}
+	return w.Close()
+}
+
+// writeOut writes the output by heads, [heads, rows, headDim] F32.
+func (a *attended) writeOut(dev kernels.Device, w io.Writer) error {
+	data, err := onHost(dev, a.out)
+	if err != nil {
+		return err
+	}
+	l, size := a.blocks.layer, a.out.DType.Size()
+	host := make([]float32, l.headDim)
+	for h := range l.heads {
+		for i := range l.rows {
+			toFloat32(host, a.out.DType, data[(i*l.heads+h)*l.headDim*size:])
+			if _, err := w.Write(bytesOf(host)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// parseLayers reads a list of layers such as 3,17 or 0-2, sorted, each once.
+func parseLayers(spec string, layers int) ([]int, error) {
+	list, err := parseRanges(spec, layers)
+	if err != nil {
+		return nil, fmt.Errorf("--layers %q: want layers of 0 to %d, as in 3,17 or 0-2", spec, layers-1)
+	}
+	slices.Sort(list)
+	return slices.Compact(list), nil
+}

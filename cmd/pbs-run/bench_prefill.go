@@ -1,0 +1,298 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pbs-run/pbs-run/attention"
+	"github.com/pbs-run/pbs-run/model"
+	"github.com/pbs-run/pbs-run/tokenizer"
+)
+
+// benchFlags are the flags of bench prefill beside the engine's.
+type benchFlags struct {
+	engineFlags
+	specs     []string
+	density   float64
+	prompt    string
+	lengths   []string
+	warmup    int
+	repeat    int
+	decode    int
+	lastLayer bool
+	calibrate bool
+	json      bool
+}
+
+func benchPrefillCommand() *cobra.Command {
+	var f benchFlags
+	cmd := &cobra.Command{
+		Use:   "prefill --model DIR --lengths 8K,16K,32K [--attention full --attention pbs ...]",
+		Short: "Time to first token at several prompt lengths, of one attention method or several side by side",
+		Long: `Time prefills of random tokens, or of a text's tokens (--prompt-file, repeated where it is too short), and some decode
+steps after each, and set them beside what the machine can do: the FMA peak and the read bandwidth measured in the same run.
+Where several methods are given they take turns, dense attention is one of them and comes first, and the table shows their
+speed-up over it; "bound" is the speed-up if attention took its density's share of dense attention's time and choosing blocks
+none. Attention to random tokens, or under random weights, is flat, and little of it can be left out: --force-density keeps a
+share of the blocks instead, all ranking and selection still done.
+
+  pbs-run bench prefill -m DIR --lengths 8K,32K --attention full --attention pbs --attention meanpool --prompt-file book.txt
+  pbs-run bench prefill --load-format dummy --config llama-3.2-1b --layers 4 --lengths 32K --attention full --attention pbs --force-density 0.3
+  pbs-run bench prefill -m DIR --prompt-file book.txt --calibrate      # what --attention auto goes by, on this machine`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.calibrate && !cmd.Flags().Changed("lengths") {
+				f.lengths = []string{"1K", "2K", "4K", "8K", "16K"}
+			}
+			return runBenchPrefill(cmd.Context(), &f, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f.registerShared(cmd)
+	fl := cmd.Flags()
+	fl.StringArrayVar(&f.specs, "attention", nil, "attention of the prefill, as for generate; may be repeated (default full)")
+	fl.Float64Var(&f.density, "force-density", 0, "keep this share of the causal blocks, 0 to 1, in the place of the method's own rule")
+	fl.StringVar(&f.builtin, "config", "", "config of a published model for --load-format dummy: llama-3.1-8b, llama-3.2-1b or qwen2.5-7b-1m")
+	fl.IntVar(&f.cut, "layers", 0, "layers of a --load-format dummy model; 0 for all")
+	fl.StringVar(&f.prompt, "prompt-file", "", "text whose tokens are the prompts (default: random tokens)")
+	fl.StringSliceVar(&f.lengths, "lengths", []string{"2048", "8192"}, "prompt lengths, K for 1024, separated by commas")
+	fl.IntVar(&f.warmup, "warmup", 1, "untimed prefills of up to 1024 tokens per method before the first timed one")
+	fl.IntVar(&f.repeat, "repeat", 3, "timed prefills per length and method")
+	fl.IntVar(&f.decode, "decode", 16, "decode steps timed after each prefill; 0 for none")
+	fl.BoolVar(&f.lastLayer, "whole-last-layer", false, "compute the last layer for every row, as engines without that saving do")
+	fl.BoolVar(&f.calibrate, "calibrate", false, "compare full and pbs and store the break-even length for --attention auto in the user's cache folder")
+	fl.BoolVar(&f.json, "json", false, "print one JSON object")
+	return cmd
+}
+
+// contender is one method of a comparison.
+type contender struct {
+	spec    string // as given
+	method  attention.Method
+	methods []attention.Method // by layer
+}
+
+// prefillBench is a comparison in progress.
+type prefillBench struct {
+	*benchFlags
+	e          *engine
+	s          *model.Session
+	contenders []contender
+	tokens     []int32 // of the text; nil for random ones
+	rng        *rand.Rand
+	stderr     io.Writer
+}
+
+func runBenchPrefill(ctx context.Context, f *benchFlags, stdout, stderr io.Writer) error {
+	lengths, err := parseLengths(f.lengths)
+	if err != nil {
+		return err
+	}
+	if f.repeat < 1 || f.warmup < 0 || f.decode < 0 {
+		return fmt.Errorf("--repeat %d, --warmup %d, --decode %d: want at least 1, 0, 0", f.repeat, f.warmup, f.decode)
+	}
+	if !(f.density >= 0 && f.density <= 1) {
+		return fmt.Errorf("--force-density %g: want a share from 0 to 1", f.density)
+	}
+	if f.calibrate {
+		if len(f.specs) > 0 || len(f.perLayer) > 0 || f.minLength > 0 {
+			return errors.New("--calibrate compares full and " + autoMethod + ", everywhere; it excludes --attention, --attention-layers and --min-length")
+		}
+		f.specs = []string{"full", autoMethod}
+	}
+	slices.Sort(lengths)
+	f.attention = "full" // each contender comes later
+	e, err := f.open()
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	defer context.AfterFunc(ctx, e.dev.Interrupt)() // the peaks are measured outside a session
+	b := &prefillBench{benchFlags: f, e: e, rng: rand.New(rand.NewPCG(1, 2)), stderr: stderr}
+	if err := b.prepare(slices.Max(lengths)); err != nil {
+		return err
+	}
+	r, err := b.run(ctx, lengths)
+	if err != nil {
+		return err
+	}
+	if f.calibrate {
+		if err := b.store(&r); err != nil {
+			return err
+		}
+	}
+	if f.json {
+		return json.NewEncoder(stdout).Encode(r)
+	}
+	return r.print(stdout)
+}
+
+// prepare resolves the methods, reads the prompt and makes the session that all share.
+func (b *prefillBench) prepare(longest int) error {
+	specs := b.specs
+	if len(specs) == 0 {
+		specs = []string{"full"}
+	}
+	if i := slices.Index(specs, "full"); len(specs) > 1 && i != 0 {
+		if i > 0 {
+			specs = slices.Delete(slices.Clone(specs), i, i+1)
+		}
+		specs = append([]string{"full"}, specs...)
+	}
+	if b.prompt != "" {
+		if err := b.readPrompt(); err != nil {
+			return err
+		}
+	}
+	for _, spec := range specs {
+		c, err := b.contender(spec, longest)
+		if err != nil {
+			return err
+		}
+		b.contenders = append(b.contenders, c)
+	}
+	b.e.methods = b.contenders[0].methods
+	var err error
+	b.s, err = b.e.session(longest, b.decode)
+	return err
+}
+
+// contender resolves one --attention. Dense attention stays dense in every layer, as the measure of the others.
+func (b *prefillBench) contender(spec string, longest int) (c contender, err error) {
+	c.spec = spec
+	cfg := b.e.Config
+	forced := autoMethod
+	if spec != "auto" {
+		forced = spec
+	}
+	if forced, err = force(forced, b.density); err != nil {
+		return c, fmt.Errorf("--force-density: %w", err)
+	}
+	if spec == "auto" && b.density == 0 {
+		forced = spec
+	}
+	if c.method, err = b.e.methodOf(forced, cfg); err != nil {
+		return c, err
+	}
+	c.methods = slices.Repeat([]attention.Method{c.method}, cfg.Layers)
+	if spec != "full" {
+		if c.methods, err = b.e.layerMethods(c.method, cfg); err != nil {
+			return c, err
+		}
+	}
+	_, err = b.e.checkLength(longest, b.decode, c.methods)
+	return c, err
+}
+
+// readPrompt tokenizes --prompt-file.
+func (b *prefillBench) readPrompt() error {
+	text, err := readInput(b.prompt)
+	if err != nil {
+		return err
+	}
+	tok, err := b.e.tokenizer()
+	if err != nil {
+		return fmt.Errorf("--prompt-file needs the model's tokenizer: %w", err)
+	}
+	defer tok.Close()
+	if b.tokens, err = tok.Encode(string(text), tokenizer.EncodeOptions{}); err == nil && len(b.tokens) == 0 {
+		err = fmt.Errorf("--prompt-file %s: no text in it", b.prompt)
+	}
+	return err
+}
+
+// take returns a prompt of n tokens.
+func (b *prefillBench) take(n int) []int32 {
+	ids := make([]int32, n)
+	for i := range ids {
+		if b.tokens != nil {
+			ids[i] = b.tokens[i%len(b.tokens)]
+		} else {
+			ids[i] = b.rng.Int32N(int32(b.e.Vocab))
+		}
+	}
+	return ids
+}
+
+// timing is one run.
+type timing struct {
+	prefill, decode float64 // decode is the mean of its steps
+	phases          phases  // of the prefill
+}
+
+func (b *prefillBench) run(ctx context.Context, lengths []int) (benchReport, error) {
+	r := b.report()
+	var err error
+	if r.Bandwidth, err = b.e.dev.ReadBandwidth(bandwidthBytes); err != nil {
+		return r, cause(ctx, err)
+	}
+	for range b.warmup {
+		for _, c := range b.contenders {
+			if _, err := b.once(ctx, c, b.take(min(1024, lengths[0])), ""); err != nil {
+				return r, err
+			}
+		}
+	}
+	for _, n := range lengths {
+		runs := make([][]timing, len(b.contenders))
+		dens := make([]densities, len(b.contenders))
+		for i := range b.repeat {
+			ids := b.take(n)
+			for k, c := range b.contenders { // in turns, so that a slow minute of the machine hits all of them
+				label := fmt.Sprintf("%d tokens, %s, run %d of %d", n, c.spec, i+1, b.repeat)
+				t, err := b.once(ctx, c, ids, label)
+				if err != nil {
+					return r, err
+				}
+				runs[k] = append(runs[k], t)
+				dens[k] = densitiesOf(b.s.Density())
+			}
+		}
+		for k, c := range b.contenders {
+			r.add(b.row(n, c, runs[k], dens[k]))
+		}
+	}
+	r.compare()
+	return r, nil
+}
+
+// bandwidthBytes is what the read bandwidth is measured over: far more than any cache holds.
+const bandwidthBytes = 1 << 30
+
+// once times one prefill from an empty cache, and the mean decode step after it. It tells stderr under label.
+func (b *prefillBench) once(ctx context.Context, c contender, ids []int32, label string) (t timing, err error) {
+	if err := b.s.SetMethods(c.methods); err != nil {
+		return t, err
+	}
+	b.s.Truncate(0)
+	b.s.WholeLastLayer = b.lastLayer
+	bar := newBar(b.stderr, len(ids), b.e.Layers)
+	defer bar.close()
+	b.s.OnProgress(bar.update)
+	greedy := model.Options{Sampling: model.Sampling{TopP: 1, RepetitionPenalty: 1}, MaxNew: 1 + b.decode, IgnoreEOS: true}
+	b.e.clock.take()
+	start := time.Now()
+	for _, err := range b.s.Generate(ctx, ids, greedy) {
+		if err != nil {
+			return t, err
+		}
+		if t.prefill == 0 {
+			t.prefill, t.phases = time.Since(start).Seconds(), b.e.clock.take()
+			bar.close()
+		}
+	}
+	if b.decode > 0 {
+		t.decode = (time.Since(start).Seconds() - t.prefill) / float64(b.decode)
+	}
+	if label != "" {
+		fmt.Fprintf(b.stderr, "%s: %.3f s\n", label, t.prefill)
+	}
+	return t, nil
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pbs-run/pbs-run/kernels"
+	"github.com/pbs-run/pbs-run/loader"
+)
+
+// captureFlags are the flags of capture beside the engine's.
+type captureFlags struct {
+	engineFlags
+	input  inputFlags
+	layers string
+	out    string
+}
+
+func captureCommand() *cobra.Command {
+	var f captureFlags
+	cmd := &cobra.Command{
+		Use:   "capture --model DIR --prompt-file F --layers 3,17 --out DIR [question...]",
+		Short: "Write the queries, keys and values of a real prefill to safetensors files",
+		Long: `Prefill a prompt and write what some layers' attention works on, after RoPE, to DIR/layerN.safetensors: q [heads, n, headDim],
+k and v [kvHeads, n, headDim], in the types the engine computes with (see --precision and --kv-dtype). The prompt is made as by
+generate. pbs-run attend reads these files. The run ends after the last of the layers; those before it attend by --attention.
+
+  pbs-run capture -m DIR -f book.txt --layers 3,17 --out qkv "Who is the narrator?"
+  pbs-run attend --input qkv/layer3.safetensors --attention pbs`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.input.question = strings.Join(args, " ")
+			return runCapture(cmd.Context(), &f, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f.engineFlags.register(cmd, "full")
+	f.input.register(cmd)
+	fl := cmd.Flags()
+	fl.StringVar(&f.layers, "layers", "", "layers to write, as in 3,17 or 0-2")
+	fl.StringVar(&f.out, "out", "", "folder for the files; made where it is missing")
+	must(cmd.MarkFlagRequired("layers"))
+	must(cmd.MarkFlagRequired("out"))
+	return cmd
+}
+
+// errCaptured ends a prefill whose later layers nobody wants.
+var errCaptured = errors.New("all layers are captured")
+
+func runCapture(ctx context.Context, f *captureFlags, stdin io.Reader, stdout, stderr io.Writer) error {
+	if err := f.input.check(); err != nil {
+		return err
+	}
+	e, err := f.open()
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	layers, err := parseLayers(f.layers, e.Layers)
+	if err != nil {
+		return err
+	}
+	in, err := f.input.read(stdin, 0)
+	if err != nil {
+		return err
+	}
+	ids, tok, err := in.tokens(e)
+	if err != nil {
+		return err
+	}
+	if tok != nil {
+		tok.Close()
+	}
+	s, err := e.session(len(ids), 0)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(f.out, 0o755); err != nil {
+		return fmt.Errorf("--out: %w", err)
+	}
+	bar := newBar(stderr, len(ids), e.Layers)
+	defer bar.close()
+	s.OnProgress(bar.update)
+	s.WholeLastLayer = true // or its queries would be those of the last block alone
+	var written []string
+	s.BeforeAttention = func(i int, q kernels.Tensor, kv kernels.KV, _ int) error {
+		if !slices.Contains(layers, i) {
+			return nil
+		}
+		path := filepath.Join(f.out, fmt.Sprintf("layer%d.safetensors", i))
+		if err := writeLayer(e.dev, path, e.HeadDim, q, kv); err != nil {
+			return err
+		}
+		if written = append(written, path); i == layers[len(layers)-1] {
+			return errCaptured
+		}
+		return nil
+	}
+	err = s.Logits(ctx, ids, []int{len(ids) - 1}, func(int, []float32) error { return nil })
+	if !errors.Is(err, errCaptured) {
+		return err
+	}
+	bar.close()
+	for _, path := range written {
+		if _, err := fmt.Fprintln(stdout, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeLayer writes the queries q [n, heads·headDim] and the first n keys and values of kv.
+func writeLayer(dev kernels.Device, path string, headDim int, q kernels.Tensor, kv kernels.KV) error {
+	n, heads, kvHeads := q.Rows(), q.Cols()/headDim, kv.K.Dims[0]
+	out := func(name string, t kernels.Tensor, heads int, write func(w io.Writer, data []byte, h int) error) output {
+		return output{loader.Out{Name: name, DType: t.DType.String(), Dims: []int{heads, n, headDim}}, func(w io.Writer) error {
+			data, err := onHost(dev, t)
+			for h := 0; h < heads && err == nil; h++ {
+				err = write(w, data, h)
+			}
+			return err
+		}}
+	}
+	queries := func(w io.Writer, data []byte, h int) error {
+		row := headDim * q.DType.Size()
+		for i := range n {
+			if _, err := w.Write(data[(i*heads+h)*row:][:row]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	cached := func(w io.Writer, data []byte, h int) error {
+		row := headDim * kv.K.DType.Size()
+		_, err := w.Write(data[h*kv.K.Rows()*row:][:n*row])
+		return err
+	}
+	return writeTensors(path, []output{out("q", q, heads, queries), out("k", kv.K, kvHeads, cached), out("v", kv.V, kvHeads, cached)})
+}
+
+// parseRanges reads numbers and ranges of 0 to n-1, as in 3,17 or 0-2.
+func parseRanges(spec string, n int) ([]int, error) {
+	var list []int
+	for _, word := range strings.Split(spec, ",") {
+		from, to, isRange := strings.Cut(strings.TrimSpace(word), "-")
+		if !isRange {
+			to = from
+		}
+		lo, err1 := strconv.Atoi(from)
+		hi, err2 := strconv.Atoi(to)
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, err
+		}
+		if lo < 0 || hi < lo || hi >= n {
+			return nil, fmt.Errorf("%s is outside 0 to %d", word, n-1)
+		}
+		for i := lo; i <= hi; i++ {
+			list = append(list, i)
+		}
+	}
+	return list, nil
+}

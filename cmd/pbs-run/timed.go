@@ -1,0 +1,137 @@
+package main
+
+import (
+	"time"
+
+	"github.com/pbs-run/pbs-run/kernels"
+)
+
+// timed is a Device that sums the time of its operations by phase. It relies on operations that finish before they return. The
+// device is a field, not embedded: an operation that nobody times would not compile, where it would be missing from the sums.
+type timed struct {
+	kernels.Memory
+	dev    kernels.Device
+	phases phases
+}
+
+func newTimed(dev kernels.Device) *timed { return &timed{Memory: dev, dev: dev} }
+
+var _ kernels.Device = (*timed)(nil)
+
+// phases is where time went, in seconds.
+type phases struct {
+	Rank   float64 `json:"rank"`   // keys by their softmax weight
+	Sort   float64 `json:"sort"`   // inside segments
+	Score  float64 `json:"score"`  // block means
+	Select float64 `json:"select"` // pooled scores and the blocks kept
+	Attend float64 `json:"attend"` // dense or sparse
+	Linear float64 `json:"linear,omitempty"`
+	Other  float64 `json:"other,omitempty"` // norms, RoPE, embedding
+}
+
+// take returns what was summed since the last take.
+func (t *timed) take() phases {
+	p := t.phases
+	t.phases = phases{}
+	return p
+}
+
+// permute is the time for the order of the keys, choose that for the choice of blocks.
+func (p phases) permute() float64 { return p.Rank + p.Sort }
+func (p phases) choose() float64  { return p.Score + p.Select }
+
+func (t *timed) add(to *float64, start time.Time) { *to += time.Since(start).Seconds() }
+
+// What follows is kernels.Device's arithmetic, each operation with the clock around it.
+
+func (t *timed) Embed(out, table kernels.Tensor, ids []int32) {
+	defer t.add(&t.phases.Other, time.Now())
+	t.dev.Embed(out, table, ids)
+}
+
+func (t *timed) RMSNorm(out, x, weight kernels.Tensor, eps float32) {
+	defer t.add(&t.phases.Other, time.Now())
+	t.dev.RMSNorm(out, x, weight, eps)
+}
+
+func (t *timed) RopeAppend(q, qkv, rope kernels.Tensor, kv kernels.KV, first int) {
+	defer t.add(&t.phases.Other, time.Now())
+	t.dev.RopeAppend(q, qkv, rope, kv, first)
+}
+
+func (t *timed) MatMul(out, x kernels.Tensor, w kernels.Linear) {
+	defer t.add(&t.phases.Linear, time.Now())
+	t.dev.MatMul(out, x, w)
+}
+
+func (t *timed) MatMulAdd(out, x kernels.Tensor, w kernels.Linear) {
+	defer t.add(&t.phases.Linear, time.Now())
+	t.dev.MatMulAdd(out, x, w)
+}
+
+func (t *timed) SwiGLU(out, x kernels.Tensor, gate, up kernels.Linear) {
+	defer t.add(&t.phases.Linear, time.Now())
+	t.dev.SwiGLU(out, x, gate, up)
+}
+
+func (t *timed) Attend(out, q kernels.Tensor, kv kernels.KV, first int) {
+	defer t.add(&t.phases.Attend, time.Now())
+	t.dev.Attend(out, q, kv, first)
+}
+
+func (t *timed) AttendBlocks(out, q kernels.Tensor, kv kernels.KV, p *kernels.Plan, spans []kernels.Span) {
+	defer t.add(&t.phases.Attend, time.Now())
+	t.dev.AttendBlocks(out, q, kv, p, spans)
+}
+
+func (t *timed) RankKeys(p *kernels.Plan, q kernels.Tensor, kv kernels.KV) {
+	defer t.add(&t.phases.Rank, time.Now())
+	t.dev.RankKeys(p, q, kv)
+}
+
+func (t *timed) SortKeys(p *kernels.Plan) {
+	defer t.add(&t.phases.Sort, time.Now())
+	t.dev.SortKeys(p)
+}
+
+func (t *timed) PoolBlocks(p *kernels.Plan, q kernels.Tensor, kv kernels.KV, spans []kernels.Span) {
+	defer t.add(&t.phases.Score, time.Now())
+	t.dev.PoolBlocks(p, q, kv, spans)
+}
+
+func (t *timed) SelectBlocks(p *kernels.Plan, rule kernels.Selection, spans []kernels.Span) {
+	defer t.add(&t.phases.Select, time.Now())
+	t.dev.SelectBlocks(p, rule, spans)
+}
+
+// plus adds share times q to p.
+func (p phases) plus(q phases, share float64) phases {
+	p.Rank += share * q.Rank
+	p.Sort += share * q.Sort
+	p.Score += share * q.Score
+	p.Select += share * q.Select
+	p.Attend += share * q.Attend
+	p.Linear += share * q.Linear
+	p.Other += share * q.Other
+	return p
+}
+
+func (t *timed) SelectStrided(p *kernels.Plan, q kernels.Tensor, kv kernels.KV, stride int, rule kernels.Selection, spans []kernels.Span) {
+	defer t.add(&t.phases.Select, time.Now())
+	t.dev.SelectStrided(p, q, kv, stride, rule, spans)
+}
+
+func (t *timed) RankLines(p *kernels.Plan, q kernels.Tensor, kv kernels.KV, last int, scale float32) {
+	defer t.add(&t.phases.Rank, time.Now())
+	t.dev.RankLines(p, q, kv, last, scale)
+}
+
+func (t *timed) SelectLines(p *kernels.Plan, lines kernels.Lines) {
+	defer t.add(&t.phases.Select, time.Now())
+	t.dev.SelectLines(p, lines)
+}
+
+func (t *timed) SelectFlex(p *kernels.Plan, q kernels.Tensor, last int, rule kernels.Flex) {
+	defer t.add(&t.phases.Select, time.Now())
+	t.dev.SelectFlex(p, q, last, rule)
+}
