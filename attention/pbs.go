@@ -114,6 +114,9 @@ func wholeBlocks(buf []kernels.Span, block, first, rows int, spans []kernels.Spa
 		buf = append(buf, s)
 	}
 	for _, s := range spans {
+		if s.Lo == s.Hi {
+			continue
+		}
 		lo, hi := (first+s.Lo)/block*block-first, ((first+s.Hi-1)/block+1)*block-first
 		add(kernels.Span{Lo: max(lo, 0), Hi: min(hi, rows)})
 	}

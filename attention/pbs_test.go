@@ -56,6 +56,16 @@ func TestQueries(t *testing.T) {
 	}
 }
 
+// An empty span asks for no queries, wherever in a block it lies.
+func TestQueriesOfEmptySpans(t *testing.T) {
+	for _, m := range []attention.Method{attention.PBS{Block: 16, Segment: 32, Tau: 0.5}, attention.MeanPool{Block: 16, Tau: 0.5}} {
+		got := m.Queries(nil, 5, 200, []kernels.Span{{Lo: 7, Hi: 7}, {Lo: 11, Hi: 11}, {Lo: 100, Hi: 101}, {Lo: 170, Hi: 170}})
+		if want := []kernels.Span{{Lo: 91, Hi: 107}}; !slices.Equal(got, want) {
+			t.Errorf("%v reads %v, want %v", m, got, want)
+		}
+	}
+}
+
 // reads says whether row i is read for spans: it is in a block that meets one or, where keys are ranked, among the last rows.
 // Dense methods read the spans alone.
 func reads(m attention.Method, first, rows int, spans []kernels.Span, i int) bool {
@@ -96,7 +106,7 @@ func newPrompt(dev kernels.Device, rng *rand.Rand, first, rows int) prompt {
 // prefill runs m for spans; rows outside them stay zero.
 func (p prompt) prefill(dev kernels.Device, m attention.Method, q []float32, spans []kernels.Span) []float32 {
 	var plan *kernels.Plan
-	if shape := m.Shape(kernels.PlanShape{Heads: 4, HeadDim: 32, Capacity: p.first + p.rows, Rows: p.rows}); shape.Block > 0 {
+	if shape := m.Shape(kernels.PlanShape{Heads: 4, KVHeads: 2, HeadDim: 32, Capacity: p.first + p.rows, Rows: p.rows}); shape.Block > 0 {
 		plan = kernels.NewPlan(dev, shape)
 	}
 	out := dev.Alloc(kernels.F32, p.rows, 128)

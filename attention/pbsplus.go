@@ -40,6 +40,12 @@ func (m PBSPlus) String() string {
 	return spec
 }
 
+// Shape completes s.
+func (m PBSPlus) Shape(s kernels.PlanShape) kernels.PlanShape {
+	s.Block, s.Segment, s.Stride = m.Block, m.Segment, m.Stride
+	return s
+}
+
 // Prefill runs the five steps of PBS.
 func (m PBSPlus) Prefill(dev kernels.Device, p *kernels.Plan, out, q kernels.Tensor, kv kernels.KV, first int, spans []kernels.Span) {
 	p.Begin(first, q.Rows())

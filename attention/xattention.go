@@ -61,7 +61,7 @@ func (m XAttention) String() string {
 
 // Shape completes s: a segment is a block.
 func (m XAttention) Shape(s kernels.PlanShape) kernels.PlanShape {
-	s.Block, s.Segment = m.Block, m.Block
+	s.Block, s.Segment, s.Stride = m.Block, m.Block, m.Stride
 	return s
 }
 

@@ -88,12 +88,12 @@ func (d *density) count(dev kernels.Device, p *kernels.Plan, outputs []kernels.S
 	for h := range heads {
 		kept, all, next := 0, 0, 0
 		for _, s := range outputs {
-			lo, hi := (p.First+s.Lo)/p.Block, (p.First+s.Hi-1)/p.Block
-			for b := max(lo, next); b <= hi; b++ {
-				kept += int(binary.LittleEndian.Uint32(d.kept[4*(h*p.Kept.Stride+b-p.FirstBlock()):]))
-				all += b + 1
+			rows := p.Blocks(s, next)
+			for b := rows.Lo; b < rows.Hi; b++ {
+				kept += int(binary.LittleEndian.Uint32(d.kept[4*(h*p.Kept.Stride+b):]))
+				all += p.FirstBlock() + b + 1
 			}
-			next = hi + 1
+			next = rows.Hi
 		}
 		heads[h] = float64(kept) / float64(max(all, 1))
 	}

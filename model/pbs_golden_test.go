@@ -68,7 +68,7 @@ func testGoldenPBS(t *testing.T, path, isa string) {
 	m, dev := open(t, r.info.Model, cpu.Options{ISA: isa, F32: true})
 	ids, positions, want := r.ints("input_ids"), r.ints("positions"), r.floats("logits")
 	method := attention.PBS{Block: r.info.Block, Segment: r.info.Segment, Tau: r.info.Tau, Permute: true, First: r.info.First}
-	s, err := m.NewSession(m.NewPlan(len(ids), len(ids), model.Needs{KV: kernels.F32, Compute: dev.Compute(), Methods: []attention.Method{method}}))
+	s, err := m.NewSession(m.NewPlan(len(ids), len(ids), model.Needs{KV: kernels.F32, Compute: dev.Compute(), Scratch: dev.Scratch, Methods: []attention.Method{method}}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -245,7 +245,7 @@ func (e *engine) session(n, maxNew int) (*model.Session, error) {
 
 // checkLength says what of a session with these methods does not fit.
 func (e *engine) checkLength(n, maxNew int, methods []attention.Method) (model.Needs, error) {
-	needs := model.Needs{KV: e.kv, Compute: e.dev.Compute(), Weights: e.weights, Methods: methods}
+	needs := model.Needs{KV: e.kv, Compute: e.dev.Compute(), Scratch: e.dev.Scratch, Weights: e.weights, Methods: methods}
 	free, err := freeMemory()
 	if err != nil {
 		return needs, err
