@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"math"
 	"path/filepath"
-	"strings"
 
 	"github.com/pbs-run/pbs-run/kernels"
 	"github.com/pbs-run/pbs-run/loader"
@@ -305,9 +304,4 @@ func (c Config) Params() int64 {
 		n += size
 	}
 	return n
-}
-
-// Family is the short name of the architecture: llama or qwen2.
-func (c Config) Family() string {
-	return strings.ToLower(strings.TrimSuffix(c.Architecture, "ForCausalLM"))
 }

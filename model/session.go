@@ -95,9 +95,6 @@ func (s *Session) SetMethods(methods []attention.Method) error {
 	return s.m.dev.Err()
 }
 
-// Len is the number of tokens in the cache.
-func (s *Session) Len() int { return s.cache.Len() }
-
 // OnProgress has f told, during forward passes of more than one row, which layer runs and how much of the pass is done, 0 to 1.
 func (s *Session) OnProgress(f func(layer int, done float64)) { s.progress.report = f }
 
