@@ -70,9 +70,9 @@ func TestGoldenBaselines(t *testing.T) {
 					continue
 				}
 				t.Run(fmt.Sprintf("%s/%s", strings.TrimSuffix(filepath.Base(path), ".safetensors"), name), func(t *testing.T) {
-					p := kernels.NewPlan(dev, m.Shape(kernels.PlanShape{Heads: c.Heads, HeadDim: c.Dim, Capacity: c.Len, Rows: c.Len}))
+					p := kernels.NewPlan(dev, m.Layout().Shape(kernels.PlanShape{Heads: c.Heads, HeadDim: c.Dim, Capacity: c.Len, Rows: c.Len}))
 					out := dev.Alloc(kernels.F32, c.Len, c.Heads*c.Dim)
-					m.Prefill(dev, p, out, q, kv, 0, []kernels.Span{{Lo: 0, Hi: c.Len}})
+					attention.Prefill(dev, m, p, out, q, kv, 0, []kernels.Span{{Lo: 0, Hi: c.Len}})
 					if err := dev.Err(); err != nil || p.Dense {
 						t.Fatal(err, p.Dense)
 					}
@@ -119,7 +119,7 @@ func TestGoldenMInference(t *testing.T) {
 					continue
 				}
 				m := attention.MInference{Vertical: s.Vertical, Slash: s.Slash}
-				p := kernels.NewPlan(dev, m.Shape(kernels.PlanShape{Heads: c.Heads, HeadDim: c.Dim, Capacity: c.Len, Rows: c.Len}))
+				p := kernels.NewPlan(dev, m.Layout().Shape(kernels.PlanShape{Heads: c.Heads, HeadDim: c.Dim, Capacity: c.Len, Rows: c.Len}))
 				p.Begin(0, c.Len)
 				dev.RankLines(p, q, kv, 64, float32(1/math.Sqrt(128)))
 				dev.SelectLines(p, kernels.Lines{Columns: s.Vertical, Diagonals: s.Slash, Sink: 30, Recent: 100})

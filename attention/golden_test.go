@@ -143,9 +143,9 @@ func testGoldenPBS(t *testing.T, dev kernels.Device, path string) {
 	g := readGolden(t, path, &c)
 	m := attention.PBS{Block: c.Block, Segment: c.Segment, Tau: c.Tau, Permute: c.Permute, First: c.First}
 	q, kv := tensors(dev, g.floats("q"), g.floats("k"), g.floats("v"), c.Heads, c.KVHeads, c.Len, c.Dim)
-	p := kernels.NewPlan(dev, m.Shape(kernels.PlanShape{Heads: c.Heads, HeadDim: c.Dim, Capacity: c.Len, Rows: c.Len}))
+	p := kernels.NewPlan(dev, m.Layout().Shape(kernels.PlanShape{Heads: c.Heads, HeadDim: c.Dim, Capacity: c.Len, Rows: c.Len}))
 	out := dev.Alloc(kernels.F32, c.Len, c.Heads*c.Dim)
-	m.Prefill(dev, p, out, q, kv, 0, []kernels.Span{{Lo: 0, Hi: c.Len}})
+	attention.Prefill(dev, m, p, out, q, kv, 0, []kernels.Span{{Lo: 0, Hi: c.Len}})
 	if err := dev.Err(); err != nil {
 		t.Fatal(err)
 	}
