@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -179,12 +180,24 @@ func readIDs(path string) ([]int32, error) {
 	if err != nil {
 		return nil, err
 	}
-	var ids []int32
-	if err := json.Unmarshal(b, &ids); err != nil {
-		return nil, fmt.Errorf("ids %s: want a JSON array of token ids: %w", path, err)
+	ids, err := parseIDs(b)
+	if err == nil && len(ids) == 0 {
+		err = errors.New("no token id")
 	}
-	if len(ids) == 0 {
-		return nil, fmt.Errorf("ids %s: no token id", path)
+	if err != nil {
+		return nil, fmt.Errorf("ids %s: %w", path, err)
+	}
+	return ids, nil
+}
+
+// parseIDs reads a JSON array of token ids, which may be empty.
+func parseIDs(data []byte) ([]int32, error) {
+	var ids []int32
+	if err := json.Unmarshal(data, &ids); err != nil {
+		return nil, fmt.Errorf("want a JSON array of token ids: %w", err)
+	}
+	if at := bytes.Index(data, []byte("null")); at >= 0 { // Go reads it as 0
+		return nil, fmt.Errorf("want a JSON array of token ids, there is null at byte %d", at)
 	}
 	return ids, nil
 }

@@ -148,6 +148,8 @@ func TestErrors(t *testing.T) {
 		{[]string{"generate", "-m", llama, "--ids", writeFile(t, "x", "[]")}, "no token id"},
 		{[]string{"generate", "-m", llama, "--ids", writeFile(t, "x", "{}")}, "x"},
 		{[]string{"generate", "-m", llama, "--ids", writeFile(t, "x", "[1, 512]")}, "token id 512"},
+		{[]string{"generate", "-m", llama, "--ids", writeFile(t, "x", "[1, null]")}, "null at byte 4"},
+		{[]string{"generate", "-m", llama, "--ids", writeFile(t, "x", "null")}, "null at byte 0"},
 		{[]string{"generate", "-m", llama, "--messages", writeFile(t, "x", "[]")}, "no message"},
 		{[]string{"generate", "-m", llama, "--attention", "dense", "hi"}, `attention "dense": unknown method`},
 		{[]string{"generate", "-m", llama, "--attention", "full:x=1", "hi"}, "full has no setting"},
@@ -371,6 +373,14 @@ func TestTokenize(t *testing.T) {
 	}
 	if stdout, _, err = pbsRun("", "tokenize", "-m", models+"llama-f16"); err != nil || stdout != "[]\n" {
 		t.Errorf("no text: got %q, %v", stdout, err)
+	}
+	if stdout, _, err = pbsRun("[]", "tokenize", "-m", models+"llama-f16", "--decode"); err != nil || stdout != "" {
+		t.Errorf("no ids: got %q, %v", stdout, err)
+	}
+	for _, ids := range []string{"null", "[1,null]", "[1,]", "[1.5]", `["1"]`, "[4294967296]", "[-1]"} {
+		if stdout, _, err := pbsRun(ids, "tokenize", "-m", models+"llama-f16", "--decode"); err == nil || stdout != "" {
+			t.Errorf("%s: got %q, %v, want an error", ids, stdout, err)
+		}
 	}
 }
 

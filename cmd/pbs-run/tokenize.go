@@ -78,8 +78,8 @@ func runTokenize(f *tokenizeFlags, stdin io.Reader, stdout io.Writer) error {
 		}
 		return printIDs(stdout, ids)
 	}
-	if err := json.Unmarshal(in, &ids); err != nil {
-		return fmt.Errorf("read standard input: want a JSON array of token ids: %w", err)
+	if ids, err = parseIDs(in); err != nil {
+		return fmt.Errorf("read standard input: %w", err)
 	}
 	text, err := tok.Decode(ids, f.skipSpecial)
 	if err != nil {
