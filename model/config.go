@@ -104,7 +104,7 @@ func ReadConfig(dir string) (Config, error) {
 	gen := filepath.Join(dir, "generation_config.json")
 	switch err := cfg.readGeneration(gen); {
 	case errors.Is(err, fs.ErrNotExist):
-		cfg.Sampling = Sampling{TopP: 1, RepetitionPenalty: 1}
+		cfg.Sampling = Greedy()
 	case err != nil:
 		return Config{}, err
 	}

@@ -139,7 +139,7 @@ func TestConfigKeys(t *testing.T) {
 }
 
 func TestGenerationConfig(t *testing.T) {
-	plain := model.Sampling{TopP: 1, RepetitionPenalty: 1}
+	plain := model.Greedy()
 	for _, c := range []struct {
 		file string
 		eos  []int32

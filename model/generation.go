@@ -48,7 +48,7 @@ func (c *Config) readGeneration(path string) error {
 	if f.EOS != nil {
 		c.EOS = f.EOS
 	}
-	s := Sampling{TopP: 1, RepetitionPenalty: 1}
+	s := Greedy()
 	if f.RepetitionPenalty != nil {
 		s.RepetitionPenalty = *f.RepetitionPenalty
 	}

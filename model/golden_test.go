@@ -202,7 +202,7 @@ func TestGoldenGreedy(t *testing.T) {
 					p := fmt.Sprintf("len%d.", n)
 					want, margin := g.Ints(p+"greedy_tokens"), g.Floats(p+"greedy_margin")
 					s.Truncate(0)
-					opt := model.Options{Sampling: model.Sampling{TopP: 1, RepetitionPenalty: 1}, MaxNew: len(want), IgnoreEOS: true}
+					opt := model.Options{Sampling: model.Greedy(), MaxNew: len(want), IgnoreEOS: true}
 					i := 0
 					for id, err := range s.Generate(context.Background(), g.Ints(p+"input_ids"), opt) {
 						if err != nil {

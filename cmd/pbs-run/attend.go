@@ -9,7 +9,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -77,9 +76,7 @@ type attendReport struct {
 	ErrorFro   float64       `json:"error_fro"`
 	ErrorMax   float64       `json:"error_max"`
 	Seconds    attendSeconds `json:"seconds"`
-	Precision  string        `json:"precision"`
-	ISA        string        `json:"isa"`
-	Threads    int           `json:"threads"`
+	setup
 }
 
 type attendSeconds struct {
@@ -95,8 +92,8 @@ func runAttend(ctx context.Context, f *attendFlags, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if f.block < 1 || f.repeat < 1 || f.minLength < 0 {
-		return fmt.Errorf("--block %d, --repeat %d, --min-length %d: want at least 1, 1, 0", f.block, f.repeat, f.minLength)
+	if err := checkLeast(atLeast{"--block", f.block, 1}, atLeast{"--repeat", f.repeat, 1}, atLeast{"--min-length", f.minLength, 0}); err != nil {
+		return err
 	}
 	if f.minLength > 0 {
 		m = attention.DenseBelow{Method: m, Tokens: f.minLength}
@@ -116,7 +113,7 @@ func runAttend(ctx context.Context, f *attendFlags, stdout io.Writer) error {
 	}
 	r := attendReport{
 		Input: f.input, Attention: m.String(), Heads: l.heads, KVHeads: l.kvHeads, HeadDim: l.headDim, Tokens: l.keys, Queries: l.rows,
-		Precision: precisionOf(dev), ISA: dev.ISA(), Threads: dev.Threads(),
+		setup: setupOf(dev, l.kv.K.DType),
 	}
 	a := attended{out: dev.Alloc(dev.Compute(), l.rows, l.heads*l.headDim)}
 	dense := dev.Alloc(dev.Compute(), l.rows, l.heads*l.headDim)
@@ -270,14 +267,4 @@ func (a *attended) writeOut(dev kernels.Device, w io.Writer) error {
 		}
 	}
 	return nil
-}
-
-// parseLayers reads a list of layers such as 3,17 or 0-2, sorted, each once.
-func parseLayers(spec string, layers int) ([]int, error) {
-	list, err := parseRanges(spec, layers)
-	if err != nil {
-		return nil, fmt.Errorf("--layers %q: want layers of 0 to %d, as in 3,17 or 0-2", spec, layers-1)
-	}
-	slices.Sort(list)
-	return slices.Compact(list), nil
 }

@@ -59,7 +59,7 @@ type point struct {
 
 func (e *engine) calibrationKey(cfg model.Config) calibrationKey {
 	return calibrationKey{
-		Device: e.flags.device, ISA: e.dev.ISA(), Threads: e.dev.Threads(), Precision: e.precision, KVDType: e.flags.kvDType,
+		Device: e.flags.device, ISA: e.dev.ISA(), Threads: e.dev.Threads(), Precision: dtypeFlag(e.dev.Compute()), KVDType: e.flags.kvDType,
 		Hidden: cfg.Hidden, Inter: cfg.Intermediate, Layers: cfg.Layers, Heads: cfg.Heads, KVHeads: cfg.KVHeads, HeadDim: cfg.HeadDim,
 	}
 }

@@ -71,18 +71,17 @@ func must(err error) {
 // engine is a loaded model on an open device.
 type engine struct {
 	*model.Model
-	dir       string
-	dev       *cpu.Device
-	clock     *timed // dev, as the model uses it
-	ckpt      *loader.Checkpoint
-	method    attention.Method
-	methods   []attention.Method // by layer
-	kv        kernels.DType
-	flags     *engineFlags
-	loadTime  time.Duration
-	weights   int64
-	precision string
-	auto      int // tokens from which --attention auto is sparse; 0 until somebody asks
+	dir      string
+	dev      *cpu.Device
+	clock    *timed // dev, as the model uses it
+	ckpt     *loader.Checkpoint
+	method   attention.Method
+	methods  []attention.Method // by layer
+	kv       kernels.DType
+	flags    *engineFlags
+	loadTime time.Duration
+	weights  int64
+	auto     int // tokens from which --attention auto is sparse; 0 until somebody asks
 }
 
 // open checks the flags, then opens device, checkpoint and model, cheapest first.
@@ -93,8 +92,8 @@ func (f *engineFlags) open() (*engine, error) {
 	if e.kv, err = f.kvType(); err != nil {
 		return nil, err
 	}
-	if f.minLength < 0 {
-		return nil, fmt.Errorf("--min-length %d: want 0 or more tokens", f.minLength)
+	if err := checkLeast(atLeast{"--min-length", f.minLength, 0}); err != nil {
+		return nil, err
 	}
 	cfg, err := f.config(e)
 	if err != nil {
@@ -104,7 +103,6 @@ func (f *engineFlags) open() (*engine, error) {
 		return nil, err
 	}
 	e.clock = newTimed(e.dev)
-	e.precision = precisionOf(e.dev)
 	if err = e.load(cfg); err != nil {
 		e.close()
 		return nil, err
@@ -119,9 +117,7 @@ func (f *engineFlags) open() (*engine, error) {
 	return e, nil
 }
 
-func precisionOf(dev kernels.Device) string {
-	return map[kernels.DType]string{kernels.F32: "f32", kernels.BF16: "bf16"}[dev.Compute()]
-}
+func (e *engine) setup() setup { return setupOf(e.dev, e.kv) }
 
 // config finds the model's folder and reads its config, or takes a built-in one.
 func (f *engineFlags) config(e *engine) (cfg model.Config, err error) {

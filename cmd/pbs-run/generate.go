@@ -81,18 +81,15 @@ type result struct {
 	Attention       string  `json:"attention"`
 	MinLength       int     `json:"min_length,omitempty"` // dense below
 	densities
-	Precision string  `json:"precision"`
-	KVDType   string  `json:"kv_dtype"`
-	ISA       string  `json:"isa"`
-	Threads   int     `json:"threads"`
-	Seed      uint64  `json:"seed"`
-	PeakRSS   int64   `json:"peak_rss_bytes"`
-	Needle    *needle `json:"needle,omitempty"`
+	setup
+	Seed    uint64  `json:"seed"`
+	PeakRSS int64   `json:"peak_rss_bytes"`
+	Needle  *needle `json:"needle,omitempty"`
 }
 
 func runGenerate(ctx context.Context, f *generateFlags, changed func(string) bool, stdin io.Reader, stdout, stderr io.Writer) error {
-	if f.maxNew < 1 {
-		return fmt.Errorf("--max-new-tokens %d: want 1 or more", f.maxNew)
+	if err := checkLeast(atLeast{"--max-new-tokens", f.maxNew, 1}); err != nil {
+		return err
 	}
 	if f.truncate != "" && f.truncate != "middle" {
 		return fmt.Errorf("--truncate %q: want middle", f.truncate)
@@ -152,8 +149,8 @@ func runGenerate(ctx context.Context, f *generateFlags, changed func(string) boo
 
 func (f *generateFlags) newResult(e *engine, seed uint64) result {
 	return result{
-		Model: e.dir, Attention: e.method.String(), MinLength: minLength(e.method), Precision: e.precision, KVDType: f.kvDType, ISA: e.dev.ISA(),
-		Threads: e.dev.Threads(), Seed: seed, LoadSeconds: e.loadTime.Seconds(), OutputIDs: []int32{},
+		Model: e.dir, Attention: e.method.String(), MinLength: minLength(e.method), setup: e.setup(),
+		Seed: seed, LoadSeconds: e.loadTime.Seconds(), OutputIDs: []int32{},
 	}
 }
 
@@ -188,8 +185,7 @@ func (f *generateFlags) answer(ctx context.Context, e *engine, in input, opt mod
 	if err != nil {
 		return r, err
 	}
-	bar := newBar(stderr, len(ids), e.Layers)
-	s.OnProgress(bar.update)
+	bar := watch(s, stderr, len(ids), e.Layers)
 	err = f.decode(ctx, e, s, ids, opt, &r, start, newAnswer(tok, f.stop, stdout, f.json), bar.close)
 	r.densities = densitiesOf(s.Density())
 	return r, err
@@ -258,8 +254,8 @@ func (r *result) summary(w io.Writer) {
 	if r.DecodeRate > 0 {
 		fmt.Fprintf(w, " (%.1f tokens/s)", r.DecodeRate)
 	}
-	fmt.Fprintf(w, " · %s\nattention %s%s, density %.3f · %s on %s, %d threads, KV %s · peak memory %s · seed %d\n",
-		r.FinishReason, r.Attention, denseBelow(r.MinLength), r.Density, r.Precision, r.ISA, r.Threads, r.KVDType, model.GiB(r.PeakRSS), r.Seed)
+	fmt.Fprintf(w, " · %s\nattention %s%s, density %.3f · %s · peak memory %s · seed %d\n",
+		r.FinishReason, r.Attention, denseBelow(r.MinLength), r.Density, r.setup.text(), model.GiB(r.PeakRSS), r.Seed)
 	if r.Needle != nil {
 		verdict := "RIGHT"
 		if !r.Needle.Found {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -37,15 +36,12 @@ func inspectCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(in)
-			}
-			return in.print(cmd.OutOrStdout())
+			return show(in, asJSON, cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().StringVarP(&name, "model", "m", "", "model folder, or org/name in the Hugging Face cache")
 	cmd.Flags().StringVar(&kvDType, "kv-dtype", "bf16", "element of the KV cache: bf16 or f32")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	registerJSON(cmd, &asJSON)
 	must(cmd.MarkFlagRequired("model"))
 	return cmd
 }

@@ -3,11 +3,6 @@ package main
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
-	"slices"
-	"strconv"
-	"strings"
-	"unsafe"
 
 	"github.com/spf13/cobra"
 
@@ -35,7 +30,7 @@ positions [positions] I64. The ids are used as given; no BOS is added.`,
 	f.engineFlags.register(cmd, "full")
 	fl := cmd.Flags()
 	fl.StringVar(&f.ids, "ids", "", "JSON file with an array of token ids")
-	fl.StringVar(&f.positions, "positions", "last", "positions to write: last, all, or a list such as 1,5,9")
+	fl.StringVar(&f.positions, "positions", "last", "positions to write: last, all, or a list such as 1,5,9 or 0-99")
 	fl.StringVar(&f.out, "out", "", "safetensors file to write")
 	must(cmd.MarkFlagRequired("ids"))
 	must(cmd.MarkFlagRequired("out"))
@@ -69,7 +64,7 @@ func runLogits(ctx context.Context, f *logitsFlags) error {
 	}
 	defer w.Abort()
 	err = s.Logits(ctx, ids, want, func(_ int, logits []float32) error {
-		_, err := w.Write(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(logits))), 4*len(logits)))
+		_, err := w.Write(bytesOf(logits))
 		return err
 	})
 	if err != nil {
@@ -83,7 +78,7 @@ func runLogits(ctx context.Context, f *logitsFlags) error {
 	return w.Close()
 }
 
-// parsePositions reads --positions for a prompt of n tokens. A list is sorted, and a position named twice is written once.
+// parsePositions reads --positions for a prompt of n tokens.
 func parsePositions(spec string, n int) ([]int, error) {
 	switch spec {
 	case "last":
@@ -95,17 +90,5 @@ func parsePositions(spec string, n int) ([]int, error) {
 		}
 		return want, nil
 	}
-	var want []int
-	for _, word := range strings.Split(spec, ",") {
-		p, err := strconv.Atoi(strings.TrimSpace(word))
-		if err != nil {
-			return nil, fmt.Errorf("--positions %q: want last, all, or numbers separated by commas", spec)
-		}
-		if p < 0 || p >= n {
-			return nil, fmt.Errorf("--positions %q: %d is outside 0 to %d", spec, p, n-1)
-		}
-		want = append(want, p)
-	}
-	slices.Sort(want)
-	return slices.Compact(want), nil
+	return parseIndices("--positions", spec, n)
 }

@@ -24,7 +24,7 @@ func (f *samplingFlags) register(cmd *cobra.Command) {
 func (f *samplingFlags) over(defaults model.Sampling, changed func(string) bool) model.Sampling {
 	s := defaults
 	if changed("temperature") && f.Temperature == 0 {
-		s = model.Sampling{TopP: 1, RepetitionPenalty: 1}
+		s = model.Greedy()
 	}
 	if changed("temperature") {
 		s.Temperature = f.Temperature

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
@@ -37,9 +36,7 @@ func runVerify(name string, values bool, stdout, stderr io.Writer) error {
 		return err
 	}
 	progress := func(done, total int64) {}
-	if isTerminal(stderr) {
-		bar := progressbar.NewOptions64(1, progressbar.OptionSetWriter(stderr), progressbar.OptionShowBytes(true),
-			progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
+	if bar := drawBar(stderr, 1, progressbar.OptionShowBytes(true)); bar != nil {
 		progress = func(done, total int64) {
 			bar.ChangeMax64(total)
 			_ = bar.Set64(done) // a bar that cannot be drawn spoils nothing
