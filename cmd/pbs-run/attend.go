@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -38,7 +39,8 @@ last positions.
 
 The output file holds out [heads, n, headDim] F32; perm [heads, n] I32, the key at each place of the method's order (as they
 come where it has none); and mask [heads, query blocks, key blocks] U8 over blocks in that order, 1 where a block is computed, a
-query block's own segment always; all 1 where attention is dense.
+query block's own segment always; all 1 where attention is dense. For minference, whose mask holds the blocks that diagonals pass
+through, it also holds vertical and slash [heads, k] I32: the keys and the distances that were chosen.
 
   pbs-run attend --input layer3.safetensors --attention pbs:tau=0.95 --out out.safetensors
   pbs-run attend --input layer3.safetensors --attention pbs --precision auto --repeat 5      # fast arithmetic, times`,
@@ -136,11 +138,24 @@ func runAttend(ctx context.Context, f *attendFlags, stdout io.Writer) error {
 		return cause(ctx, err)
 	}
 	if f.out != "" {
+		if chosen, ok := chooser(m).(attention.MInference); ok {
+			if a.lines, err = linesOf(dev, l, chosen, p); err != nil {
+				return cause(ctx, err)
+			}
+		}
 		if err := a.write(dev, f.out); err != nil {
 			return err
 		}
 	}
 	return json.NewEncoder(stdout).Encode(r)
+}
+
+// chooser is m without the length below which it is dense.
+func chooser(m attention.Method) attention.Method {
+	if d, ok := m.(attention.DenseBelow); ok {
+		return d.Method
+	}
+	return m
 }
 
 // checkOut finds, before any work, that a file cannot be written because its folder is not there or a folder has its name.
@@ -212,6 +227,7 @@ func difference(dev kernels.Device, out, want kernels.Tensor) (fro, most float64
 type attended struct {
 	out    kernels.Tensor // [rows, heads·headDim]
 	blocks *blocks
+	lines  lines // of MInference
 }
 
 // output is one tensor of the file and what writes it.
@@ -220,13 +236,25 @@ type output struct {
 	write func(io.Writer) error
 }
 
-// write makes the output file. A method that chooses by other means than blocks adds its tensors to the list.
+// write makes the output file.
 func (a *attended) write(dev kernels.Device, path string) error {
 	b, l := a.blocks, a.blocks.layer
 	list := []output{
 		{loader.Out{Name: "out", DType: "F32", Dims: []int{l.heads, l.rows, l.headDim}}, func(w io.Writer) error { return a.writeOut(dev, w) }},
 		{loader.Out{Name: "perm", DType: "I32", Dims: []int{l.heads, l.keys}}, b.writePerm},
 		{loader.Out{Name: "mask", DType: "U8", Dims: []int{l.heads, b.queryBlocks(), b.keyBlocks()}}, b.writeMask},
+	}
+	for _, t := range []struct {
+		name  string
+		lines [][]int32 // as many for every head
+	}{{"vertical", a.lines.vertical}, {"slash", a.lines.slash}} {
+		if t.lines == nil {
+			continue
+		}
+		list = append(list, output{loader.Out{Name: t.name, DType: "I32", Dims: []int{l.heads, len(t.lines[0])}}, func(w io.Writer) error {
+			_, err := w.Write(bytesOf(slices.Concat(t.lines...)))
+			return err
+		}})
 	}
 	return writeTensors(path, list)
 }

@@ -54,6 +54,58 @@ func testAttendGolden(t *testing.T, c goldentest.PBS) {
 	}
 }
 
+// TestAttendMInference: attend gives the keys and distances of the published code, in a dense fallback too.
+func TestAttendMInference(t *testing.T) {
+	goldentest.Run(t, "baselines", func(t *testing.T, g goldentest.File) {
+		var c struct {
+			Heads     int `json:"num_heads"`
+			Len       int `json:"seq_len"`
+			Selectors map[string]struct {
+				Vertical int `json:"vertical_size"`
+				Slash    int `json:"slash_size"`
+			}
+		}
+		g.JSON(&c)
+		for name, s := range c.Selectors {
+			if s.Vertical == 0 {
+				continue
+			}
+			out := filepath.Join(t.TempDir(), "out.safetensors")
+			var r attendReport
+			runJSON(t, &r, "attend", "--input", g.Path, "--attention", fmt.Sprintf("minference:vertical=%d,slash=%d,scale=128", s.Vertical, s.Slash), "--out", out)
+			got, blocks := goldentest.Open(t, out), (c.Len+63)/64
+			vertical, slash := min(s.Vertical, c.Len), min(s.Slash, c.Len)
+			if !slices.Equal(got.Ints("vertical", c.Heads, vertical), g.Ints(name+".vertical", c.Heads, vertical)) {
+				t.Errorf("%s: vertical differs", name)
+			}
+			if !slices.Equal(got.Ints("slash", c.Heads, slash), g.Ints(name+".slash", c.Heads, slash)) {
+				t.Errorf("%s: slash differs", name)
+			}
+			if dense := s.Slash >= c.Len; r.Dense != dense || dense && (r.Density != 1 || slices.Contains(got.Bytes("mask", c.Heads, blocks, blocks), 0)) {
+				t.Errorf("%s: dense is %v, density %g", name, r.Dense, r.Density)
+			}
+		}
+	})
+}
+
+// TestAttendDensity: the density of attend is that of the model, for a method whose single keys count too.
+func TestAttendDensity(t *testing.T) {
+	dir := t.TempDir()
+	doc := writeFile(t, "doc", strings.Repeat("A goroutine is a function. ", 300))
+	const spec = "minference:vertical=60,slash=120"
+	args := []string{"-m", "../../demo/model", "-f", doc, "--no-chat-template", "--kv-dtype", "f32"}
+	if _, _, err := pbsRun("", append([]string{"capture", "--layers", "0", "--out", dir}, args...)...); err != nil {
+		t.Fatal(err)
+	}
+	var a attendReport
+	runJSON(t, &a, "attend", "--input", filepath.Join(dir, "layer0.safetensors"), "--attention", spec)
+	var g result
+	runJSON(t, &g, append([]string{"generate", "-n", "1", "--json", "--attention", spec}, args...)...)
+	if math.Abs(a.Density-g.PerLayer[0]) > 1e-12 || a.Density >= 0.95 {
+		t.Errorf("attend says %g, generate %g", a.Density, g.PerLayer[0])
+	}
+}
+
 // writeQKV makes an input of one type.
 func writeQKV(t *testing.T, dtype string, heads, kvHeads, queries, keys, dim int, value func(i int) uint32) string {
 	t.Helper()
