@@ -50,12 +50,12 @@ through, it also holds vertical and slash [heads, k] I32: the keys and the dista
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.input, "input", "", "safetensors file with q, k and v")
-	fl.StringVar(&f.out, "out", "", "safetensors file to write")
-	fl.StringVar(&f.attention, "attention", "pbs", "method, with settings as in pbs:tau=0.95,segment=512")
-	fl.IntVar(&f.minLength, "min-length", 0, "attend densely where there are fewer keys than this")
+	fl.StringVar(&f.input, "input", "", "safetensors `file` with q, k and v")
+	fl.StringVar(&f.out, "out", "", "safetensors `file` to write")
+	fl.StringVar(&f.attention, "attention", "pbs", "`method`, with settings as in pbs:tau=0.95; see pbs-run help attention")
+	fl.IntVar(&f.minLength, "min-length", 0, minLengthHelp)
 	fl.IntVar(&f.block, "block", 128, "block size of the mask of a method that has no blocks")
-	fl.IntVar(&f.repeat, "repeat", 1, "runs; the fastest one's times are shown")
+	fl.IntVar(&f.repeat, "repeat", 1, "`runs`; the fastest one's times are shown")
 	f.registerDevice(cmd, "f32")
 	must(cmd.MarkFlagRequired("input"))
 	return cmd

@@ -198,4 +198,15 @@ func TestCapture(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 2 {
 		t.Errorf("the folder holds %v", left)
 	}
+	var keys [3][]float32
+	for i, seed := range []string{"1", "1", "2"} { // --needle hides another number elsewhere for another seed
+		dir := t.TempDir()
+		if _, _, err := pbsRun("", "capture", "-m", "../../demo/model", "-f", doc, "--needle", "--seed", seed, "--layers", "0", "--out", dir); err != nil {
+			t.Fatal(err)
+		}
+		keys[i] = goldentest.Open(t, filepath.Join(dir, "layer0.safetensors")).Floats("k")
+	}
+	if !slices.Equal(keys[0], keys[1]) || slices.Equal(keys[0], keys[2]) {
+		t.Error("the needle does not come from the seed")
+	}
 }

@@ -46,15 +46,16 @@ attention.
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.input, "input", "", "safetensors file with q, k and v, as for attend")
-	fl.StringArrayVar(&f.specs, "attention", []string{"pbs"}, "method, as for attend; may be repeated")
-	fl.Float64SliceVar(&f.densities, "density", nil, "shares of the causal blocks to keep, separated by commas (default: each method's own rule)")
-	fl.StringSliceVar(&f.lengths, "lengths", []string{"8K"}, "tokens, K for 1024, separated by commas")
+	fl.StringVar(&f.input, "input", "", "safetensors `file` with q, k and v, as for attend")
+	fl.StringArrayVar(&f.specs, "attention", []string{"pbs"}, "`method`, as for attend; may be repeated")
+	fl.Float64SliceVar(&f.densities, "density", nil, "`shares` of the causal blocks to keep, separated by commas (default: each method's own rule)")
+	fl.StringSliceVar(&f.lengths, "lengths", []string{"8K"}, "`tokens`, K for 1024, separated by commas")
 	fl.IntVar(&f.shape.heads, "heads", 32, "query heads")
 	fl.IntVar(&f.shape.kvHeads, "kv-heads", 8, "key heads")
 	fl.IntVar(&f.shape.headDim, "head-dim", 64, "elements of a head")
 	fl.IntVar(&f.repeat, "repeat", 3, "runs; the fastest one's times are shown")
 	fl.StringVar(&f.kvDType, "kv-dtype", "bf16", "element of made-up keys and values: bf16, or f32 (which implies --precision f32)")
+	fl.Lookup("density").DefValue = "" // the usage has it
 	registerJSON(cmd, &f.json)
 	f.registerDevice(cmd, "auto")
 	return cmd

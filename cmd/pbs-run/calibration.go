@@ -20,8 +20,7 @@ const (
 	// authors report no gain at 8K and some at 16K on their GPU (arXiv 2510.21270).
 	autoDefault = 8192
 
-	autoHelp = "attend densely where there are fewer tokens than this. With --attention auto, 0 takes the break-even length that" +
-		" bench prefill --calibrate stored for this device and model, or else 8192, which nobody measured here"
+	minLengthHelp = "attend densely below this many `tokens`; 0 leaves it to the method"
 )
 
 // calibration is the length from which sparse prefill beats dense on one device, for one model.

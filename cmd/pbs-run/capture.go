@@ -20,6 +20,7 @@ import (
 type captureFlags struct {
 	engineFlags
 	input  inputFlags
+	seed   uint64
 	layers string
 	out    string
 }
@@ -43,8 +44,9 @@ generate. pbs-run attend reads these files. The run ends after the last of the l
 	f.engineFlags.register(cmd, "full")
 	f.input.register(cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&f.layers, "layers", "", "layers to write, as in 3,17 or 0-2")
-	fl.StringVar(&f.out, "out", "", "folder for the files; made where it is missing")
+	fl.Uint64VarP(&f.seed, "seed", "s", 0, "seed of --needle")
+	fl.StringVar(&f.layers, "layers", "", "`layers` to write, as in 3,17 or 0-2")
+	fl.StringVar(&f.out, "out", "", "`folder` for the files; made where it is missing")
 	must(cmd.MarkFlagRequired("layers"))
 	must(cmd.MarkFlagRequired("out"))
 	return cmd
@@ -66,7 +68,7 @@ func runCapture(ctx context.Context, f *captureFlags, stdin io.Reader, stdout, s
 	if err != nil {
 		return err
 	}
-	in, err := f.input.read(stdin, 0)
+	in, err := f.input.read(stdin, f.seed)
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ type engineFlags struct {
 // register adds the flags to cmd, whose prefills attend by method unless the user says otherwise.
 func (f *engineFlags) register(cmd *cobra.Command, method string) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.attention, "attention", method, "attention of the prefill: full, pbs, pbs+, meanpool, xattention, minference, flexprefill or auto, with settings as in pbs:tau=0.95,segment=512")
+	fl.StringVar(&f.attention, "attention", method, "`method` of the prefill: full, pbs, pbs+, meanpool, xattention, minference, flexprefill or auto, with settings as in pbs:tau=0.95; see pbs-run help attention")
 	f.registerShared(cmd)
 	must(cmd.MarkFlagRequired("model"))
 }
@@ -44,10 +44,10 @@ func (f *engineFlags) register(cmd *cobra.Command, method string) {
 // registerShared adds all flags but --attention, which some commands take more than once.
 func (f *engineFlags) registerShared(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVarP(&f.model, "model", "m", "", "model folder, or org/name in the Hugging Face cache")
+	fl.StringVarP(&f.model, "model", "m", "", "model `folder`, or org/name in the Hugging Face cache")
 	fl.StringVar(&f.loadFormat, "load-format", "auto", "auto: safetensors; dummy: seeded random weights from config.json alone")
-	fl.StringArrayVar(&f.perLayer, "attention-layers", nil, "another attention for some layers, as in 0-1=full or 7=pbs:tau=1; may be repeated")
-	fl.IntVar(&f.minLength, "min-length", 0, autoHelp)
+	fl.StringArrayVar(&f.perLayer, "attention-layers", nil, "`layers=method` gives some layers another method, as in 0-1=full; may be repeated")
+	fl.IntVar(&f.minLength, "min-length", 0, minLengthHelp)
 	f.registerDevice(cmd, "auto")
 	fl.StringVar(&f.kvDType, "kv-dtype", "bf16", "element of the KV cache: bf16, or f32 (which implies --precision f32)")
 	fl.BoolVar(&f.extrapolate, "allow-extrapolation", false, "run beyond the positions the model was trained for")

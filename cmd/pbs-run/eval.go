@@ -40,7 +40,9 @@ func rulerCommand() *cobra.Command {
 		Use:   "ruler --model DIR --tasks niah_single_2,niah_multikey_1 --length N --samples N --seed S",
 		Short: "RULER (arXiv 2404.06654): needles in a haystack, made from a seed at any length",
 		Long: `Make RULER prompts of a length from a seed, answer them greedily and score them by RULER's string match.
-The essay that needles are hidden in is --essay, by default document.txt beside the model folder.`,
+The essay that needles are hidden in is --essay, by default document.txt beside the model folder.
+
+  pbs-run eval ruler -m DIR --essay book.txt --tasks niah_single_2 --length 16384 --samples 100 --attention pbs`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runRuler(cmd.Context(), &f, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -48,12 +50,12 @@ The essay that needles are hidden in is --essay, by default document.txt beside 
 	}
 	f.engineFlags.register(cmd, "full")
 	fl := cmd.Flags()
-	fl.StringSliceVar(&f.Tasks, "tasks", eval.RULERTasks(), "tasks, separated by commas")
-	fl.IntVar(&f.Length, "length", 4096, "tokens of prompt and answer together")
+	fl.StringSliceVar(&f.Tasks, "tasks", eval.RULERTasks(), "`tasks`, separated by commas")
+	fl.IntVar(&f.Length, "length", 4096, "`tokens` of prompt and answer together")
 	fl.IntVar(&f.Samples, "samples", 100, "prompts per task")
 	fl.Uint64VarP(&f.Seed, "seed", "s", 42, "seed of the prompts")
-	fl.StringVar(&f.essay, "essay", "", "text file to hide needles in")
-	fl.StringVar(&f.Out, "out", "", "folder for <task>.jsonl files with every prompt and prediction")
+	fl.StringVar(&f.essay, "essay", "", "text `file` to hide needles in")
+	fl.StringVar(&f.Out, "out", "", "`folder` for <task>.jsonl files with every prompt and prediction")
 	registerJSON(cmd, &f.json)
 	return cmd
 }

@@ -42,7 +42,7 @@ arguments; either alone will do, and with neither standard input is the prompt. 
 template unless --no-chat-template is given. The answer streams to standard output, a summary goes to standard error.
 
   pbs-run generate -m Qwen/Qwen2.5-7B-Instruct-1M -f book.txt "Who is the narrator?"
-  pbs-run generate -m DIR -f document.txt --needle --seed 3     # hide a fact in the document and ask for it
+  pbs-run generate -m DIR -f document.txt --needle --seed 3     # hide a number in the document and ask for it
   pbs-run generate -m DIR -f book.txt --questions questions.txt # one question per line, the book is prefilled once
   pbs-run generate -m DIR -f book.txt --stats "Who is it?"      # which heads of which layers attended to how much`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -56,9 +56,9 @@ template unless --no-chat-template is given. The answer streams to standard outp
 	fl := cmd.Flags()
 	fl.IntVarP(&f.maxNew, "max-new-tokens", "n", 256, "tokens to generate at most")
 	fl.BoolVar(&f.ignoreEOS, "ignore-eos", false, "go on after a stop token")
-	fl.StringArrayVar(&f.stop, "stop", nil, "end the answer before this text; may be repeated")
-	fl.StringVar(&f.truncate, "truncate", "", "middle: cut the middle out of a prompt that is too long for the model")
-	fl.StringVar(&f.questions, "questions", "", "file with a question per line; the --prompt-file is prefilled once and each is answered over it")
+	fl.StringArrayVar(&f.stop, "stop", nil, "end the answer before this `text`; may be repeated")
+	fl.StringVar(&f.truncate, "truncate", "", "`middle`: cut the middle out of a prompt that is too long for the model")
+	fl.StringVar(&f.questions, "questions", "", "`file` with a question per line; the --prompt-file is prefilled once and each is answered over it")
 	fl.BoolVar(&f.stats, "stats", false, "show density by layer and head, and what it would be without permutation (one more selection per layer)")
 	fl.BoolVar(&f.debug, "debug", false, "check every layer's output for NaN and infinity")
 	fl.BoolVar(&f.json, "json", false, "print one JSON object instead of the answer and the summary")

@@ -32,10 +32,10 @@ type inputFlags struct {
 
 func (f *inputFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVarP(&f.file, "prompt-file", "f", "", "file that holds the prompt, or the document in front of the question; - is standard input")
-	fl.StringVar(&f.messages, "messages", "", `JSON file with a chat: [{"role": "user", "content": "..."}, ...]`)
-	fl.StringVar(&f.ids, "ids", "", "JSON file with an array of token ids, used as they are")
-	fl.StringVar(&f.system, "system", "", "system message in front of the prompt")
+	fl.StringVarP(&f.file, "prompt-file", "f", "", "`file` that holds the prompt, or the document in front of the question; - is standard input")
+	fl.StringVar(&f.messages, "messages", "", "JSON `file` with a chat: [{\"role\": \"user\", \"content\": \"...\"}, ...]")
+	fl.StringVar(&f.ids, "ids", "", "JSON `file` with an array of token ids, used as they are")
+	fl.StringVar(&f.system, "system", "", "system `message` in front of the prompt")
 	fl.BoolVar(&f.raw, "no-chat-template", false, "continue the prompt as plain text; special tokens in it are recognised, as Hugging Face does")
 	fl.BoolVar(&f.parseSpecial, "parse-special", false, "recognise special tokens written in a chat message")
 	fl.BoolVar(&f.hide, "needle", false, "hide a number, drawn from --seed, in the --prompt-file and ask for it as RULER does, the start of the answer given")

@@ -23,15 +23,18 @@ func logitsCommand() *cobra.Command {
 		Use:   "logits --model DIR --ids FILE.json --out FILE.safetensors [flags]",
 		Short: "Write a prompt's logits to a safetensors file",
 		Long: `Write the logits of one prefill to a safetensors file, to compare engines: logits [positions, vocab] F32 and
-positions [positions] I64. The ids are used as given; no BOS is added.`,
+positions [positions] I64. The ids are used as given; no BOS is added.
+
+  pbs-run tokenize -m DIR --add-special < text.txt > ids.json
+  pbs-run logits -m DIR --ids ids.json --positions all --kv-dtype f32 --out logits.safetensors`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runLogits(cmd.Context(), &f) },
 	}
 	f.engineFlags.register(cmd, "full")
 	fl := cmd.Flags()
-	fl.StringVar(&f.ids, "ids", "", "JSON file with an array of token ids")
-	fl.StringVar(&f.positions, "positions", "last", "positions to write: last, all, or a list such as 1,5,9 or 0-99")
-	fl.StringVar(&f.out, "out", "", "safetensors file to write")
+	fl.StringVar(&f.ids, "ids", "", "JSON `file` with an array of token ids")
+	fl.StringVar(&f.positions, "positions", "last", "`positions` to write: last, all, or a list such as 1,5,9 or 0-99")
+	fl.StringVar(&f.out, "out", "", "safetensors `file` to write")
 	must(cmd.MarkFlagRequired("ids"))
 	must(cmd.MarkFlagRequired("out"))
 	return cmd

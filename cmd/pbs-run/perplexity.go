@@ -25,7 +25,7 @@ type perplexityFlags struct {
 func perplexityCommand() *cobra.Command {
 	var f perplexityFlags
 	cmd := &cobra.Command{
-		Use:   "perplexity --model DIR --text-file F --length N",
+		Use:   "perplexity --model DIR --text-file F [--length N]",
 		Short: "How well the model predicts a text, under an attention method",
 		Long: `Prefill the first N tokens of a text once, special tokens of the tokenizer in front as Hugging Face puts them, and print the mean
 negative log-likelihood of tokens 2 to N given those before them, and its exponential: what transformers computes with labels =
@@ -39,9 +39,9 @@ input_ids. The prefill attends by --attention; every row of it is scored.
 	}
 	f.engineFlags.register(cmd, "full")
 	fl := cmd.Flags()
-	fl.StringVar(&f.text, "text-file", "", "text; - is standard input")
-	fl.StringVar(&f.ids, "ids", "", "JSON file with an array of token ids, in the place of --text-file")
-	fl.IntVar(&f.length, "length", 0, "tokens to take from the start; 0 for all")
+	fl.StringVar(&f.text, "text-file", "", "`file` with the text; - is standard input")
+	fl.StringVar(&f.ids, "ids", "", "JSON `file` with an array of token ids, in the place of --text-file")
+	fl.IntVar(&f.length, "length", 0, "`tokens` to take from the start; 0 for all")
 	registerJSON(cmd, &f.json)
 	return cmd
 }

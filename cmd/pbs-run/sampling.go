@@ -16,6 +16,9 @@ func (f *samplingFlags) register(cmd *cobra.Command) {
 	fl.Float64Var(&f.TopP, "top-p", 1, "draw among the likeliest tokens that sum to P (default from generation_config.json)")
 	fl.Float64Var(&f.MinP, "min-p", 0, "draw among tokens with at least P times the best one's probability (default from generation_config.json)")
 	fl.Float64Var(&f.RepetitionPenalty, "repetition-penalty", 1, "above 1 makes tokens seen before less likely (default from generation_config.json)")
+	for _, name := range []string{"top-p", "repetition-penalty"} {
+		fl.Lookup(name).DefValue = "0" // which is not shown: the usage says where it comes from
+	}
 	fl.Uint64VarP(&f.Seed, "seed", "s", 0, "seed of every random draw (default: drawn anew, and printed)")
 }
 

@@ -18,13 +18,15 @@ func verifyCommand() *cobra.Command {
 		Use:   "verify --model DIR|org/name",
 		Short: "Check a model's files",
 		Long: `Check a model's files: sizes, headers, index, hashes where the Hugging Face cache has them, that every weight the
-config asks for is there, and with --values that no weight is NaN or infinite. Exits with 1 if there is a problem.`,
+config asks for is there, and with --values that no weight is NaN or infinite. Exits with 1 if there is a problem.
+
+  pbs-run verify -m DIR --values`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runVerify(name, values, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	cmd.Flags().StringVarP(&name, "model", "m", "", "model folder, or org/name in the Hugging Face cache")
+	cmd.Flags().StringVarP(&name, "model", "m", "", "model `folder`, or org/name in the Hugging Face cache")
 	cmd.Flags().BoolVar(&values, "values", false, "read every weight and look for NaN and infinity")
 	must(cmd.MarkFlagRequired("model"))
 	return cmd
