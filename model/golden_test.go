@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"path/filepath"
 	"testing"
 
 	"github.com/pbs-run/pbs-run/attention"
@@ -49,7 +48,11 @@ func isas() []string {
 // open loads a golden model on a device that lives until the test ends.
 func open(t testing.TB, name string, opt cpu.Options) (*model.Model, *cpu.Device) {
 	t.Helper()
-	dir := filepath.Join("..", "testdata", "models", name)
+	return openDir(t, goldentest.Path(t, "models", name), opt)
+}
+
+func openDir(t testing.TB, dir string, opt cpu.Options) (*model.Model, *cpu.Device) {
+	t.Helper()
 	cfg, err := model.ReadConfig(dir)
 	if err != nil {
 		t.Fatal(err)
