@@ -236,6 +236,9 @@ func (e *engine) session(n, maxNew int) (*model.Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n+maxNew > e.MaxPositions {
+		fmt.Fprintf(os.Stderr, "pbs-run: warning: --allow-extrapolation: prompt of %d tokens + %d new tokens exceed the model's %d positions\n", n, maxNew, e.MaxPositions)
+	}
 	return e.NewSession(e.NewPlan(n+maxNew, n, needs))
 }
 

@@ -198,8 +198,8 @@ func (f *generateFlags) decode(ctx context.Context, e *engine, s *model.Session,
 	for id, err := range s.Generate(ctx, ids, opt) {
 		prefilled()
 		if err != nil {
-			r.FinishReason = "interrupted"
 			if ctx.Err() != nil {
+				r.FinishReason = "interrupted"
 				r.finish(start, out, len(ids))
 			}
 			return err
