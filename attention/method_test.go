@@ -41,7 +41,7 @@ func TestParseSpecs(t *testing.T) {
 			t.Errorf("%q writes itself as %q, which is %+v, %v", spec, m, again, err)
 		}
 		// Whatever Parse accepts, a plan can be made for.
-		if s := m.Shape(kernels.PlanShape{}); s.Block > 0 && (s.Segment%s.Block != 0 || s.Segment > kernels.MaxSegment) {
+		if s := m.Layout().Shape(kernels.PlanShape{}); s.Block > 0 && (s.Segment%s.Block != 0 || s.Segment > kernels.MaxSegment) {
 			t.Errorf("%q has blocks of %d in segments of %d", spec, s.Block, s.Segment)
 		}
 	}

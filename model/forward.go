@@ -45,7 +45,7 @@ func (s *Session) forward(ctx context.Context, ids []int32, want []int) error {
 		if err := s.beforeAttention(i, method, plan, q, kv, first, sp.outputs); err != nil {
 			return err
 		}
-		method.Prefill(dev, plan, q, q, kv, first, sp.outputs) // [n, heads·headDim]
+		attention.Prefill(dev, method, plan, q, q, kv, first, sp.outputs) // [n, heads·headDim]
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -101,8 +101,7 @@ func (s *Session) beforeAttention(i int, method attention.Method, plan *kernels.
 	if !s.CompareUnpermuted || q.Rows() == 1 {
 		return nil
 	}
-	p, ok := method.(attention.Permuter)
-	ok = ok && p.SelectUnpermuted(s.m.dev, plan, q, kv, first, outputs)
+	ok := attention.ChooseUnpermuted(s.m.dev, method, plan, q, kv, first, outputs)
 	return s.density.recordUnpermuted(s.m.dev, i, plan, outputs, ok)
 }
 

@@ -36,7 +36,7 @@ type engineFlags struct {
 // register adds the flags to cmd, whose prefills attend by method unless the user says otherwise.
 func (f *engineFlags) register(cmd *cobra.Command, method string) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.attention, "attention", method, "attention of the prefill: full, pbs, pbs+, meanpool, xattention, minference, flexprefill or auto, with settings as in pbs:tau=0.95,segment=512")
+	fl.StringVar(&f.attention, "attention", method, "`method` of the prefill: full, pbs, pbs+, meanpool, xattention, minference, flexprefill or auto, with settings as in pbs:tau=0.95; see pbs-run help attention")
 	f.registerShared(cmd)
 	must(cmd.MarkFlagRequired("model"))
 }
@@ -44,10 +44,10 @@ func (f *engineFlags) register(cmd *cobra.Command, method string) {
 // registerShared adds all flags but --attention, which some commands take more than once.
 func (f *engineFlags) registerShared(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVarP(&f.model, "model", "m", "", "model folder, or org/name in the Hugging Face cache")
+	fl.StringVarP(&f.model, "model", "m", "", "model `folder`, or org/name in the Hugging Face cache")
 	fl.StringVar(&f.loadFormat, "load-format", "auto", "auto: safetensors; dummy: seeded random weights from config.json alone")
-	fl.StringArrayVar(&f.perLayer, "attention-layers", nil, "another attention for some layers, as in 0-1=full or 7=pbs:tau=1; may be repeated")
-	fl.IntVar(&f.minLength, "min-length", 0, autoHelp)
+	fl.StringArrayVar(&f.perLayer, "attention-layers", nil, "`layers=method` gives some layers another method, as in 0-1=full; may be repeated")
+	fl.IntVar(&f.minLength, "min-length", 0, minLengthHelp)
 	f.registerDevice(cmd, "auto")
 	fl.StringVar(&f.kvDType, "kv-dtype", "bf16", "element of the KV cache: bf16, or f32 (which implies --precision f32)")
 	fl.BoolVar(&f.extrapolate, "allow-extrapolation", false, "run beyond the positions the model was trained for")
@@ -71,18 +71,17 @@ func must(err error) {
 // engine is a loaded model on an open device.
 type engine struct {
 	*model.Model
-	dir       string
-	dev       *cpu.Device
-	clock     *timed // dev, as the model uses it
-	ckpt      *loader.Checkpoint
-	method    attention.Method
-	methods   []attention.Method // by layer
-	kv        kernels.DType
-	flags     *engineFlags
-	loadTime  time.Duration
-	weights   int64
-	precision string
-	auto      int // tokens from which --attention auto is sparse; 0 until somebody asks
+	dir      string
+	dev      *cpu.Device
+	clock    *timed // dev, as the model uses it
+	ckpt     *loader.Checkpoint
+	method   attention.Method
+	methods  []attention.Method // by layer
+	kv       kernels.DType
+	flags    *engineFlags
+	loadTime time.Duration
+	weights  int64
+	auto     int // tokens from which --attention auto is sparse; 0 until somebody asks
 }
 
 // open checks the flags, then opens device, checkpoint and model, cheapest first.
@@ -93,8 +92,8 @@ func (f *engineFlags) open() (*engine, error) {
 	if e.kv, err = f.kvType(); err != nil {
 		return nil, err
 	}
-	if f.minLength < 0 {
-		return nil, fmt.Errorf("--min-length %d: want 0 or more tokens", f.minLength)
+	if err := checkLeast(atLeast{"--min-length", f.minLength, 0}); err != nil {
+		return nil, err
 	}
 	cfg, err := f.config(e)
 	if err != nil {
@@ -104,7 +103,6 @@ func (f *engineFlags) open() (*engine, error) {
 		return nil, err
 	}
 	e.clock = newTimed(e.dev)
-	e.precision = precisionOf(e.dev)
 	if err = e.load(cfg); err != nil {
 		e.close()
 		return nil, err
@@ -119,9 +117,7 @@ func (f *engineFlags) open() (*engine, error) {
 	return e, nil
 }
 
-func precisionOf(dev kernels.Device) string {
-	return map[kernels.DType]string{kernels.F32: "f32", kernels.BF16: "bf16"}[dev.Compute()]
-}
+func (e *engine) setup() setup { return setupOf(e.dev, e.kv) }
 
 // config finds the model's folder and reads its config, or takes a built-in one.
 func (f *engineFlags) config(e *engine) (cfg model.Config, err error) {
@@ -239,6 +235,9 @@ func (e *engine) session(n, maxNew int) (*model.Session, error) {
 	needs, err := e.checkLength(n, maxNew, e.methods)
 	if err != nil {
 		return nil, err
+	}
+	if n+maxNew > e.MaxPositions {
+		fmt.Fprintf(os.Stderr, "pbs-run: warning: --allow-extrapolation: prompt of %d tokens + %d new tokens exceed the model's %d positions\n", n, maxNew, e.MaxPositions)
 	}
 	return e.NewSession(e.NewPlan(n+maxNew, n, needs))
 }

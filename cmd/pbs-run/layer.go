@@ -128,7 +128,7 @@ func (l *layer) fill(dev kernels.Device, q, k, v kernels.Tensor) error {
 
 // plan allocates what m needs for l; nil for a method without blocks.
 func (l *layer) plan(dev kernels.Device, m attention.Method) *kernels.Plan {
-	shape := m.Shape(kernels.PlanShape{Heads: l.heads, HeadDim: l.headDim, Capacity: l.keys, Rows: l.rows})
+	shape := m.Layout().Shape(kernels.PlanShape{Heads: l.heads, HeadDim: l.headDim, Capacity: l.keys, Rows: l.rows})
 	if shape.Block == 0 {
 		return nil
 	}
@@ -141,7 +141,7 @@ func (l *layer) whole() []kernels.Span { return []kernels.Span{{Lo: 0, Hi: l.row
 // attend runs m over all queries and returns where its time went.
 func (l *layer) attend(clock *timed, m attention.Method, p *kernels.Plan, out kernels.Tensor) phases {
 	clock.take()
-	m.Prefill(clock, p, out, l.q, l.kv, l.first(), l.whole())
+	attention.Prefill(clock, m, p, out, l.q, l.kv, l.first(), l.whole())
 	return clock.take()
 }
 
