@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/schollz/progressbar/v3"
+
+	"github.com/pbs-run/pbs-run/model"
 )
 
 // bar shows a prefill's progress on a terminal; elsewhere it does nothing.
@@ -35,6 +37,15 @@ func (b *bar) update(layer int, done float64) {
 	rate := done * float64(b.tokens) / time.Since(b.start).Seconds()
 	b.b.Describe(fmt.Sprintf("prefill layer %d/%d, %.0f tokens/s", layer+1, b.layers, rate))
 	_ = b.b.Set(int(done * barSteps)) // a bar that cannot be drawn spoils nothing
+}
+
+// copied shows how many bytes of the weights are on the device.
+func (b *bar) copied(n, total int64) {
+	if b.b == nil {
+		return
+	}
+	b.b.Describe(fmt.Sprintf("weights %s of %s", model.GiB(n), model.GiB(total)))
+	_ = b.b.Set(int(n * barSteps / max(total, 1)))
 }
 
 // close clears the line. It may be called again.

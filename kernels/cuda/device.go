@@ -17,10 +17,10 @@ type Device struct {
 	memory    []block
 	scratch   [scratchKinds]block
 	stopped   atomic.Bool
-	err       error             // the first failure
-	last      string            // the kernel queued last
-	NoLibGEMM bool              // matrix products by our own kernels even where cuBLASLt is there
-	OnPlace   func(bytes int64) // if set, hears of every tensor placed
+	err       error  // the first failure
+	last      string // the kernel queued last
+	NoLibGEMM bool   // matrix products by our own kernels even where cuBLASLt is there
+	onPlace   func(bytes int64)
 }
 
 type loaded struct {
@@ -129,6 +129,9 @@ func (d *Device) reserve(kind int, bytes int64) uintptr {
 	return b.at
 }
 
+// WatchPlace has f hear of every tensor that Place copies; nil ends it.
+func (d *Device) WatchPlace(f func(bytes int64)) { d.onPlace = f }
+
 // Place copies a weight to the GPU.
 func (d *Device) Place(host kernels.Tensor) kernels.Tensor {
 	t := host
@@ -142,8 +145,8 @@ func (d *Device) Place(host kernels.Tensor) kernels.Tensor {
 		d.fail(fmt.Errorf("cuda: copy a weight of %d bytes to the device: %w", host.Bytes(), err))
 		return kernels.Tensor{}
 	}
-	if d.OnPlace != nil {
-		d.OnPlace(int64(host.Bytes()))
+	if d.onPlace != nil {
+		d.onPlace(int64(host.Bytes()))
 	}
 	return t
 }

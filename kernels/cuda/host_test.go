@@ -17,7 +17,7 @@ type hostDriver struct {
 	m     *simt.Machine
 	flag  *int32
 	used  int64
-	limit int64 // bytes that alloc hands out; 0 for any
+	limit int64            // bytes that alloc hands out; 0 for any
 	known map[uintptr]host // by handle
 }
 
@@ -42,7 +42,8 @@ func openHost(t testing.TB) (*Device, *hostDriver) {
 	}
 	m.Cores = runtime.GOMAXPROCS(0)
 	drv := &hostDriver{m: m, known: map[uintptr]host{}}
-	drv.flag = (*int32)(unsafe.Pointer(m.Alloc(4)))
+	at := m.Alloc(4)
+	drv.flag = *(**int32)(unsafe.Pointer(&at))
 	d, err := open(drv)
 	if err != nil {
 		t.Fatal(err)
