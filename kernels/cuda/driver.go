@@ -1,6 +1,9 @@
 package cuda
 
-import "unsafe"
+import (
+	"time"
+	"unsafe"
+)
 
 // Info describes a GPU.
 type Info struct {
@@ -29,6 +32,10 @@ type driver interface {
 	launch(kernel uintptr, g grid, args unsafe.Pointer, size uintptr) error
 	// gemm queues out = x·wᵀ + add·out for bf16 x [rows, k] and w [n, k], f32 out [rows, n]; false if it cannot.
 	gemm(p product) (bool, error)
+	// mark puts a mark, numbered from 0, behind what is queued; between waits for the second one; clearMarks forgets all.
+	mark() (int, error)
+	between(from, to int) (time.Duration, error)
+	clearMarks()
 	// stop is a host word that kernels see at stopAddr.
 	stop() *int32
 	stopAddr() uintptr

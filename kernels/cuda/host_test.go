@@ -1,14 +1,18 @@
 package cuda
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
+	"github.com/pbs-run/pbs-run/kernels"
 	"github.com/pbs-run/pbs-run/kernels/cuda/simt"
 )
 
@@ -19,6 +23,7 @@ type hostDriver struct {
 	used  int64
 	limit int64            // bytes that alloc hands out; 0 for any
 	known map[uintptr]host // by handle
+	marks []time.Time
 }
 
 type host struct {
@@ -41,6 +46,7 @@ func openHost(t testing.TB) (*Device, *hostDriver) {
 		t.Fatal(err)
 	}
 	m.Cores = runtime.GOMAXPROCS(0)
+	m.Backwards = os.Getenv("PBS_SIMT_BACKWARDS") != ""
 	drv := &hostDriver{m: m, known: map[uintptr]host{}}
 	at := m.Alloc(4)
 	drv.flag = *(**int32)(unsafe.Pointer(&at))
@@ -119,7 +125,68 @@ func (h *hostDriver) launch(kernel uintptr, g grid, args unsafe.Pointer, size ui
 	return nil
 }
 
+func (h *hostDriver) mark() (int, error) {
+	h.marks = append(h.marks, time.Now())
+	return len(h.marks) - 1, nil
+}
+func (h *hostDriver) between(from, to int) (time.Duration, error) {
+	return h.marks[to].Sub(h.marks[from]), nil
+}
+func (h *hostDriver) clearMarks()                  { h.marks = h.marks[:0] }
 func (h *hostDriver) gemm(p product) (bool, error) { return false, nil }
 func (h *hostDriver) stop() *int32                 { return h.flag }
 func (h *hostDriver) stopAddr() uintptr            { return uintptr(unsafe.Pointer(h.flag)) }
 func (h *hostDriver) close() error                 { return nil }
+
+// wideDriver keeps the arguments of the last attention launch and runs nothing.
+type wideDriver struct {
+	driver
+	args attendArgs
+	grid grid
+}
+
+func (w *wideDriver) kernel(name string, shared int) (uintptr, error) { return 1, nil }
+func (w *wideDriver) stopAddr() uintptr                               { return 0 }
+func (w *wideDriver) launch(kernel uintptr, g grid, args unsafe.Pointer, size uintptr) error {
+	w.args, w.grid = *(*attendArgs)(args), g
+	return nil
+}
+
+// TestOutOfMemory: a failed Alloc sticks, says how much was free, and nothing runs after it.
+func TestOutOfMemory(t *testing.T) {
+	d, drv := openHost(t)
+	drv.limit = 1 << 20
+	if x := d.Alloc(kernels.F32, 1<<19); !x.IsZero() {
+		t.Error("2 MiB of 1 MiB")
+	}
+	err := d.Err()
+	if err == nil || !strings.Contains(err.Error(), "allocate 2 MiB") || !strings.Contains(err.Error(), "free") {
+		t.Errorf("error %v", err)
+	}
+	if x := d.Alloc(kernels.F32, 1); !x.IsZero() || d.Err() != err {
+		t.Errorf("after the failure: %v", d.Err())
+	}
+}
+
+// TestInterrupt: kernels queued when the device was interrupted end early, nothing is queued after, and Resume ends that.
+func TestInterrupt(t *testing.T) {
+	d, _ := openHost(t)
+	q, out := d.Alloc(kernels.BF16, 64, 64), d.Alloc(kernels.BF16, 64, 64)
+	kv := kernels.KV{K: d.Alloc(kernels.BF16, 1, 64, 64), V: d.Alloc(kernels.BF16, 1, 64, 64)}
+	d.Upload(out, bytes.Repeat([]byte{7}, out.Bytes()))
+	got := make([]byte, out.Bytes())
+	d.Interrupt()
+	if err := d.Err(); err != kernels.ErrInterrupted {
+		t.Fatalf("error %v", err)
+	}
+	d.stopped.Store(false) // as if it had been queued before
+	d.Attend(out, q, kv, 0)
+	if err := d.Download(got, out); err != nil || got[0] != 7 || got[len(got)-1] != 7 {
+		t.Errorf("the kernel ran: %v, %v", got[:4], err)
+	}
+	d.Resume()
+	d.Attend(out, q, kv, 0)
+	if err := d.Download(got, out); err != nil || got[0] != 0 || got[len(got)-1] != 0 {
+		t.Errorf("the kernel did not run: %v, %v", got[:4], err)
+	}
+}

@@ -13,6 +13,33 @@ func (d *Device) ISA() string {
 }
 func (d *Device) Threads() int { return d.props.SMs }
 
+// Mark puts a mark behind all that is queued, for Between. Marks cost a microsecond or two each.
+func (d *Device) Mark() int {
+	if d.failed() {
+		return 0
+	}
+	i, err := d.drv.mark()
+	if err != nil {
+		d.fail(fmt.Errorf("cuda: mark: %w", err))
+	}
+	return i
+}
+
+// Between waits for the second mark and returns how long the device took from the first to it; 0 after a failure.
+func (d *Device) Between(from, to int) time.Duration {
+	if d.failed() {
+		return 0
+	}
+	t, err := d.drv.between(from, to)
+	if err != nil {
+		d.fail(fmt.Errorf("cuda: time between marks: %w", err))
+	}
+	return t
+}
+
+// ClearMarks forgets all marks.
+func (d *Device) ClearMarks() { d.drv.clearMarks() }
+
 // FMAPeak measures the rate of a large bf16 matrix product, in GFLOP/s: what shares of the device's rate refer to.
 func (d *Device) FMAPeak() float64 {
 	const n = 8192
@@ -39,15 +66,13 @@ func (d *Device) ReadBandwidth(bytes int) (float64, error) {
 // timeOf is the mean time of f, whose work is queued, after a warm-up.
 func (d *Device) timeOf(times int, f func()) float64 {
 	f()
-	if d.Err() != nil {
-		return 1
-	}
-	start := time.Now()
+	from := d.Mark()
 	for range times {
 		f()
 	}
-	d.Err()
-	return time.Since(start).Seconds() / float64(times)
+	seconds := d.Between(from, d.Mark()).Seconds() / float64(times)
+	d.ClearMarks()
+	return max(seconds, 1e-9)
 }
 
 // release frees tensors of Alloc before Close.

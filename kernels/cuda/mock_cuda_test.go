@@ -127,7 +127,9 @@ func TestMockOrderAndArguments(t *testing.T) {
 	}
 }
 
-func hexOf(x uint64) string { return strings.TrimLeft(hex.EncodeToString(binary.BigEndian.AppendUint64(nil, x)), "0") }
+func hexOf(x uint64) string {
+	return strings.TrimLeft(hex.EncodeToString(binary.BigEndian.AppendUint64(nil, x)), "0")
+}
 
 func TestMockFaults(t *testing.T) {
 	for _, c := range []struct {

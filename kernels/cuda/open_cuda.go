@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 	"unsafe"
 
 	"gorgonia.org/cu"
@@ -72,6 +73,8 @@ type gpu struct {
 	wordAddr uintptr
 	props    Info
 	lt       ltLibrary
+	events   []cu.Event // of marks, the first `marked` in use
+	marked   int
 }
 
 type stage struct {
@@ -275,6 +278,36 @@ func (g *gpu) launch(kernel uintptr, at grid, args unsafe.Pointer, size uintptr)
 	return result(C.pbs_launch(g.ctx(), *(*unsafe.Pointer)(unsafe.Pointer(&kernel)), C.uint(at.x), C.uint(at.y), C.uint(at.z), C.uint(at.threads), C.uint(at.shared),
 		g.queue(), args, C.size_t(size)))
 }
+
+func (g *gpu) mark() (i int, err error) {
+	err = g.in(func() error {
+		if g.marked == len(g.events) {
+			e, err := cu.MakeEvent(cu.DefaultEvent)
+			if err != nil {
+				return err
+			}
+			g.events = append(g.events, e)
+		}
+		i = g.marked
+		g.marked++
+		return g.events[i].Record(g.stream)
+	})
+	return i, err
+}
+
+func (g *gpu) between(from, to int) (t time.Duration, err error) {
+	err = g.in(func() error {
+		if err := g.events[to].Synchronize(); err != nil {
+			return err
+		}
+		ms, err := g.events[from].Elapsed(g.events[to])
+		t = time.Duration(ms * 1e6)
+		return err
+	})
+	return t, err
+}
+
+func (g *gpu) clearMarks() { g.marked = 0 }
 
 func (g *gpu) stop() *int32      { return g.word }
 func (g *gpu) stopAddr() uintptr { return g.wordAddr }
