@@ -74,6 +74,16 @@ func (t *timed) take() phases {
 func (p phases) permute() float64 { return p.Rank + p.Sort }
 func (p phases) choose() float64  { return p.Score + p.Select }
 
+// Step has a device that can do so repeat decode steps.
+func (t *timed) Step(key any, position int, id int32, queue func() error) error {
+	s, ok := t.dev.(kernels.Stepper)
+	if !ok {
+		return queue()
+	}
+	t.single = true
+	return s.Step(key, position, id, queue)
+}
+
 func (t *timed) begin() moment {
 	m := moment{time: time.Now()}
 	if t.queue != nil && !t.single {

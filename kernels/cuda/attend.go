@@ -88,7 +88,7 @@ func (d *Device) Attend(out, q kernels.Tensor, kv kernels.KV, first int) {
 	}
 	r := d.read(q, kv, first+rows, true)
 	if rows == 1 {
-		d.decode(out, r, first)
+		d.decode(out, r, first, kv.K.Rows())
 		return
 	}
 	a := d.attendArgs(out, r, first, kernels.Span{Lo: 0, Hi: rows})
@@ -118,11 +118,15 @@ func decodeRanges(keys, kvHeads, rowTiles, sms int) int {
 	return max(1, min(tiles(keys, decodeKeys), tiles(3*sms, kvHeads*rowTiles)))
 }
 
-func (d *Device) decode(out kernels.Tensor, r queries, position int) {
+func (d *Device) decode(out kernels.Tensor, r queries, position, capacity int) {
 	kvHeads, rowTiles, dim := r.heads/r.group, tiles(r.group, 16), r.tile.dim
-	ranges := decodeRanges(position+1, kvHeads, rowTiles, d.props.SMs)
+	keys := position + 1
+	if d.step.active {
+		keys = capacity
+	}
+	ranges := decodeRanges(keys, kvHeads, rowTiles, d.props.SMs)
 	a := &decodeArgs{
-		q: r.q.at, k: r.k.at, v: r.v.at, out: out.Addr, position: int64(position), kvStride: int64(r.k.stride), kvHeadStride: int64(r.k.headStride),
+		q: r.q.at, k: r.k.at, v: r.v.at, out: out.Addr, at: d.stepAt(), position: int64(position), kvStride: int64(r.k.stride), kvHeadStride: int64(r.k.headStride),
 		group: int32(r.group), headDim: int32(r.dim), width: r.width(), ranges: int32(ranges), c: scaleOf(r.dim),
 		parts: d.reserve(scratchStats, int64(r.heads)*int64(ranges)*int64(2+r.dim)*4),
 	}
@@ -130,8 +134,14 @@ func (d *Device) decode(out kernels.Tensor, r queries, position int) {
 	launch(d, "decode_merge", grid{r.heads, 1, 1, 128, 0}, a)
 }
 
-// decodeShared is queries and two stages of 64 keys and values, or what the four warps found.
-func decodeShared(dim int) int { return max((16+4*64)*dim*2, 4*16*(dim+2)*4) }
+// decodeShared is queries and two stages of 64 keys and values, one at head dim 256, or what the four warps found.
+func decodeShared(dim int) int {
+	stages := 2
+	if dim > 128 {
+		stages = 1
+	}
+	return max((16+stages*2*64)*dim*2, 4*16*(dim+2)*4)
+}
 
 func checkAttend(out, q kernels.Tensor, kv kernels.KV, first int) {
 	k, v := kv.K, kv.V

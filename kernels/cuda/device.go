@@ -20,6 +20,7 @@ type Device struct {
 	err       error  // the first failure
 	last      string // the kernel queued last
 	NoLibGEMM bool   // matrix products by our own kernels even where cuBLASLt is there
+	step      step
 	onPlace   func(bytes int64)
 }
 
@@ -193,7 +194,7 @@ func (d *Device) Resume() {
 
 // Err waits for what is queued and returns the first failure, or kernels.ErrInterrupted.
 func (d *Device) Err() error {
-	if d.err == nil {
+	if d.err == nil && !d.step.recording {
 		if err := d.drv.wait(); err != nil {
 			d.fail(fmt.Errorf("cuda: at the latest in kernel %s: %w", d.last, err))
 		}
@@ -233,6 +234,7 @@ func (d *Device) kernelOf(name string, shared int) (uintptr, error) {
 // Close frees all memory. After a failure the device may be lost; then what cannot be freed is left to the end of the process.
 func (d *Device) Close() error {
 	var errs []error
+	d.dropGraph()
 	for _, b := range d.memory {
 		if err := d.drv.free(b.at, b.bytes); err != nil && d.err == nil {
 			errs = append(errs, err)

@@ -32,6 +32,11 @@ type driver interface {
 	launch(kernel uintptr, g grid, args unsafe.Pointer, size uintptr) error
 	// gemm queues out = x·wᵀ + add·out for bf16 x [rows, k] and w [n, k], f32 out [rows, n]; false if it cannot.
 	gemm(p product) (bool, error)
+	// capture records launches instead of running them until captured, which returns a graph that replay runs.
+	capture() error
+	captured() (uintptr, error)
+	replay(graph uintptr) error
+	dropGraph(graph uintptr) error
 	// mark puts a mark, numbered from 0, behind what is queued; between waits for the second one; clearMarks forgets all.
 	mark() (int, error)
 	between(from, to int) (time.Duration, error)

@@ -2,8 +2,11 @@ package cuda
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -18,12 +21,14 @@ import (
 
 // hostDriver runs the kernels on the host; see package simt.
 type hostDriver struct {
-	m     *simt.Machine
-	flag  *int32
-	used  int64
-	limit int64            // bytes that alloc hands out; 0 for any
-	known map[uintptr]host // by handle
-	marks []time.Time
+	m         *simt.Machine
+	flag      *int32
+	used      int64
+	limit     int64            // bytes that alloc hands out; 0 for any
+	known     map[uintptr]host // by handle
+	marks     []time.Time
+	graphs    [][]recorded
+	capturing bool
 }
 
 type host struct {
@@ -118,10 +123,45 @@ func (h *hostDriver) launch(kernel uintptr, g grid, args unsafe.Pointer, size ui
 	if k := h.known[kernel]; int(size) != k.args {
 		return fmt.Errorf("%s takes %d bytes of arguments, got %d", k.name, k.args, size)
 	}
+	if h.capturing {
+		last := &h.graphs[len(h.graphs)-1]
+		*last = append(*last, recorded{kernel, g, bytes.Clone(unsafe.Slice((*byte)(args), size))})
+		return nil
+	}
 	if os.Getenv("PBS_SIMT_TRACE") != "" {
 		fmt.Println(h.known[kernel].name, g)
 	}
 	h.m.Launch(kernel, g.x, g.y, g.z, g.threads, g.shared, args)
+	return nil
+}
+
+// recorded is a launch of a graph.
+type recorded struct {
+	kernel uintptr
+	g      grid
+	args   []byte
+}
+
+func (h *hostDriver) capture() error {
+	h.graphs = append(h.graphs, nil)
+	h.capturing = true
+	return nil
+}
+
+func (h *hostDriver) captured() (uintptr, error) {
+	h.capturing = false
+	return uintptr(len(h.graphs)), nil
+}
+
+func (h *hostDriver) replay(graph uintptr) error {
+	for _, l := range h.graphs[graph-1] {
+		h.m.Launch(l.kernel, l.g.x, l.g.y, l.g.z, l.g.threads, l.g.shared, unsafe.Pointer(&l.args[0]))
+	}
+	return nil
+}
+
+func (h *hostDriver) dropGraph(graph uintptr) error {
+	h.graphs[graph-1] = nil
 	return nil
 }
 
@@ -188,5 +228,78 @@ func TestInterrupt(t *testing.T) {
 	d.Attend(out, q, kv, 0)
 	if err := d.Download(got, out); err != nil || got[0] != 0 || got[len(got)-1] != 0 {
 		t.Errorf("the kernel did not run: %v, %v", got[:4], err)
+	}
+}
+
+// TestStep: decode steps, the third and later ones from a recording, give what the same operations give one by one.
+func TestStep(t *testing.T) {
+	const heads, kvHeads, dim, hidden, capacity = 4, 2, 64, 96, 700
+	width := (heads + 2*kvHeads) * dim
+	type state struct {
+		d                             *Device
+		table, resid, norm, qkv, rope kernels.Tensor
+		q, x                          kernels.Tensor
+		weight                        kernels.Linear
+		ones                          kernels.Tensor
+		kv                            kernels.KV
+	}
+	build := func() *state {
+		d, _ := openHost(t)
+		rng := rand.New(rand.NewPCG(1, 2))
+		fill := func(dt kernels.DType, dims ...int) kernels.Tensor {
+			x := d.Alloc(dt, dims...)
+			raw := make([]byte, x.Bytes())
+			for i := 0; i < len(raw); i += dt.Size() {
+				u := math.Float32bits(float32(rng.NormFloat64()) * 0.3)
+				if dt == kernels.BF16 {
+					binary.LittleEndian.PutUint16(raw[i:], uint16(u>>16))
+				} else {
+					binary.LittleEndian.PutUint32(raw[i:], u)
+				}
+			}
+			d.Upload(x, raw)
+			return x
+		}
+		return &state{
+			d: d, table: fill(kernels.BF16, 11, hidden), resid: d.Alloc(kernels.F32, 1, hidden), norm: d.Alloc(kernels.BF16, 1, hidden),
+			qkv: d.Alloc(kernels.F32, 1, width), rope: fill(kernels.F32, capacity, dim), q: d.Alloc(kernels.BF16, 1, heads*dim), x: d.Alloc(kernels.F32, 1, hidden),
+			weight: kernels.Linear{{W: fill(kernels.BF16, width, hidden)}}, ones: fill(kernels.F32, hidden),
+			kv: kernels.KV{K: fill(kernels.BF16, kvHeads, capacity, dim), V: fill(kernels.BF16, kvHeads, capacity, dim)},
+		}
+	}
+	run := func(s *state, id int32, pos int) error {
+		s.d.Embed(s.resid, s.table, []int32{id})
+		s.d.RMSNorm(s.norm, s.resid, s.ones, 1e-5)
+		s.d.MatMul(s.qkv, s.norm, s.weight)
+		s.d.RopeAppend(s.q, s.qkv, s.rope, s.kv, pos)
+		s.d.Attend(s.q, s.q, s.kv, pos)
+		return s.d.Err()
+	}
+	direct, stepped := build(), build()
+	calls := 0
+	for i, pos := range []int{600, 601, 602, 603, 3, 650} {
+		id := int32(i * 2)
+		if err := run(direct, id, pos); err != nil {
+			t.Fatal(err)
+		}
+		if err := stepped.d.Step(stepped, pos, id, func() error {
+			calls++
+			return run(stepped, id, pos)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		want, got := make([]byte, direct.q.Bytes()), make([]byte, direct.q.Bytes())
+		if err := errors.Join(direct.d.Download(want, direct.q), stepped.d.Download(got, stepped.q)); err != nil {
+			t.Fatal(err)
+		}
+		for j := 0; j < len(want); j += 2 {
+			w, g := math.Float32frombits(uint32(binary.LittleEndian.Uint16(want[j:]))<<16), math.Float32frombits(uint32(binary.LittleEndian.Uint16(got[j:]))<<16)
+			if math.Abs(float64(w-g)) > 1e-2*math.Abs(float64(w))+1e-3 { // ranges differ, and with them the order of sums
+				t.Fatalf("step %d at %d: element %d is %g, want %g", i, pos, j/2, g, w)
+			}
+		}
+	}
+	if calls != 2 {
+		t.Errorf("the step was queued %d times, want 2: run, recorded", calls)
 	}
 }

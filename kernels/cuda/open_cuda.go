@@ -279,6 +279,22 @@ func (g *gpu) launch(kernel uintptr, at grid, args unsafe.Pointer, size uintptr)
 		g.queue(), args, C.size_t(size)))
 }
 
+func (g *gpu) capture() error { return result(C.pbs_capture(g.ctx(), g.queue())) }
+
+func (g *gpu) captured() (uintptr, error) {
+	var graph unsafe.Pointer
+	err := result(C.pbs_captured(g.ctx(), g.queue(), &graph))
+	return uintptr(graph), err
+}
+
+func (g *gpu) replay(graph uintptr) error {
+	return result(C.pbs_replay(g.ctx(), *(*unsafe.Pointer)(unsafe.Pointer(&graph)), g.queue()))
+}
+
+func (g *gpu) dropGraph(graph uintptr) error {
+	return result(C.pbs_drop_graph(g.ctx(), *(*unsafe.Pointer)(unsafe.Pointer(&graph))))
+}
+
 func (g *gpu) mark() (i int, err error) {
 	err = g.in(func() error {
 		if g.marked == len(g.events) {

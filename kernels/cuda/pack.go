@@ -23,6 +23,7 @@ func (d *Device) aligned(kind int, t kernels.Tensor, rows, unit int) matrix {
 	if isAligned(t, unit) {
 		return matrix{t.Addr, t.Stride, t.Dims[1] * t.Stride, cols}
 	}
+	d.step.unfit = d.step.unfit || d.step.active
 	// Units, not rows, are packed, so that each is filled up for itself.
 	units, width := cols/unit, (unit+7)&^7
 	at := d.reserve(kind, int64(t.Dims[0])*int64(rows)*int64(units*width)*2)

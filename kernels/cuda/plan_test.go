@@ -18,6 +18,11 @@ func TestTileOf(t *testing.T) {
 			t.Errorf("head dim %d: %d bytes of shared memory", dim, s)
 		}
 	}
+	for _, dim := range []int{64, 128, 256} {
+		if decodeShared(dim) > 99<<10 || stridedShared(dim, 64) > 99<<10 {
+			t.Errorf("head dim %d: %d bytes for decode, %d for strided scores", dim, decodeShared(dim), stridedShared(dim, 64))
+		}
+	}
 	if tileOf(128) != (attendTile{128, 128, 64}) {
 		t.Error("the tile of head dim 128 has changed: so must the kernels")
 	}

@@ -25,11 +25,23 @@ func (d *Device) Embed(out, table kernels.Tensor, ids []int32) {
 	if len(ids) == 0 || d.failed() {
 		return
 	}
-	at := d.reserve(scratchIDs, int64(4*len(ids)))
+	at := d.stepAt()
+	if at != 0 {
+		if len(ids) != 1 {
+			panic("cuda: a decode step of more than one row")
+		}
+		d.embed(out, table, at+8, 1)
+		return
+	}
+	at = d.reserve(scratchIDs, int64(4*len(ids)))
 	d.Upload(kernels.Tensor{DType: kernels.U32, Dims: [3]int{1, 1, len(ids)}, Stride: len(ids), Addr: at},
 		unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(ids))), 4*len(ids)))
-	launch(d, "embed", grid{len(ids), 1, 1, 256, 0}, &embedArgs{
-		out: out.Addr, table: table.Addr, ids: at, outStride: int64(out.Stride), tableStride: int64(table.Stride),
+	d.embed(out, table, at, len(ids))
+}
+
+func (d *Device) embed(out, table kernels.Tensor, ids uintptr, rows int) {
+	launch(d, "embed", grid{rows, 1, 1, 256, 0}, &embedArgs{
+		out: out.Addr, table: table.Addr, ids: ids, outStride: int64(out.Stride), tableStride: int64(table.Stride),
 		cols: int32(table.Cols()), dtype: int32(table.DType),
 	})
 }
@@ -84,7 +96,7 @@ func (d *Device) RopeAppend(q, qkv, rope kernels.Tensor, kv kernels.KV, first in
 		panic(fmt.Sprintf("cuda: RopeAppend of %d rows at %d to a cache of %d with %d positions", qkv.Rows(), first, k.Rows(), rope.Rows()))
 	}
 	launch(d, "rope_append", grid{qkv.Rows(), 1, 1, 256, 0}, &ropeArgs{
-		q: q.Addr, qkv: qkv.Addr, rope: rope.Addr, k: k.Addr, v: v.Addr,
+		q: q.Addr, qkv: qkv.Addr, rope: rope.Addr, k: k.Addr, v: v.Addr, at: d.stepAt(),
 		qStride: int64(q.Stride), qkvStride: int64(qkv.Stride), ropeStride: int64(rope.Stride), kvStride: int64(k.Stride),
 		kvHeadStride: int64(k.Dims[1] * k.Stride), first: int64(first),
 		heads: int32(heads), kvHeads: int32(k.Dims[0]), headDim: int32(k.Cols()), kvDType: int32(k.DType),

@@ -10,7 +10,7 @@ KERNEL(attend_256, AttendArgs, 128, 1) { attend<256, 64, 32, false>(a); }
 // are the rows of a fragment; its four warps take 16 keys each of a tile of 64. What ranges have found is merged by
 // decode_merge.
 //
-// A grid of (ranges, kv heads, ceil(group/16)). Shared memory: Q [16][D], K and V [2][64][D]; at the end [4][16][D+2] f32.
+// A grid of (ranges, kv heads, ceil(group/16)). Shared memory: Q [16][D], K and V [2][64][D], at head dim 256 [64][D]; at the end [4][16][D+2] f32.
 struct DecodeArgs {
     const uint16_t *q, *k, *v;  // rows 16-byte aligned
     float *parts;       // [heads][ranges][2 + D]: maximum times c, sum, outputs
@@ -22,11 +22,11 @@ struct DecodeArgs {
 };
 
 template <int D> DEVICE void decode(const DecodeArgs &a) {
-    constexpr int BN = 64;
+    constexpr int BN = 64, STAGES = D <= 128 ? 2 : 1;  // 99 KiB hold no more
     int64_t keys = (a.at ? *a.at : a.position) + 1;
     int64_t per = ceil_div(ceil_div(keys, a.ranges), BN) * BN, k0 = blockIdx.x * per, k1 = min(k0 + per, keys);
     int kv_head = blockIdx.y, row0 = blockIdx.z * 16, heads = min(16, a.group - row0), head0 = kv_head * a.group + row0;
-    uint16_t *qt = reinterpret_cast<uint16_t *>(shared_memory()), *kt = qt + 16 * D, *vt = kt + 2 * BN * D;
+    uint16_t *qt = reinterpret_cast<uint16_t *>(shared_memory()), *kt = qt + 16 * D, *vt = kt + STAGES * BN * D;
     Rows qm = {a.q + static_cast<int64_t>(head0) * a.width, a.width, a.width};
     Rows km = {a.k + kv_head * a.kv_head_stride, a.kv_stride, a.width};
     Rows vm = {a.v + kv_head * a.kv_head_stride, a.kv_stride, a.width};
@@ -42,12 +42,15 @@ template <int D> DEVICE void decode(const DecodeArgs &a) {
     NO_UNROLL for (int64_t base = k0, j = 0; base < k1; base += BN, j++) {
         copy_wait<0>();
         sync_block();
-        int stage = j % 2 * BN * D, other = BN * D - stage;
-        if (base + BN < k1) {
-            load_tile<BN, D, 128>(kt + other, km, base + BN, k1, 0);
-            load_tile<BN, D, 128>(vt + other, vm, base + BN, k1, 0);
-        }
-        copy_commit();
+        int stage = STAGES == 2 ? j % 2 * BN * D : 0, other = STAGES == 2 ? BN * D - stage : 0;
+        auto load_next = [&] {
+            if (base + BN < k1) {
+                load_tile<BN, D, 128>(kt + other, km, base + BN, k1, 0);
+                load_tile<BN, D, 128>(vt + other, vm, base + BN, k1, 0);
+            }
+            copy_commit();
+        };
+        if (STAGES == 2) load_next();
         float s[2][4];
         UNROLL for (int n = 0; n < 2; n++)
             UNROLL for (int i = 0; i < 4; i++) s[n][i] = 0;
@@ -72,6 +75,10 @@ template <int D> DEVICE void decode(const DecodeArgs &a) {
                 UNROLL for (int i = 0; i < 4; i++) o[2 * d + n][i] *= scale[i / 2];
                 mma(o[2 * d + n], p, vb[2 * n], vb[2 * n + 1]);
             }
+        }
+        if (STAGES == 1) {
+            sync_block();
+            load_next();
         }
     }
     copy_wait<0>();
