@@ -39,3 +39,12 @@ func openGPU(t *testing.T) *Device {
 	})
 	return d
 }
+
+// TestGolden holds whole models and PBS choices to reference data on the GPU.
+func TestGolden(t *testing.T) {
+	d := openGPU(t)
+	for _, name := range []string{"llama3-d32-bf16", "llama3-d32-f32", "llama3-d128-bf16", "llama3-d128-f32", "llama-tied-bf16", "llama-f16", "qwen2-d32-bf16-sharded"} {
+		testGoldenLogits(t, d, name, []int{7, 130, 700, 1500})
+	}
+	testGoldenPBS(t, d, 1<<20)
+}
