@@ -231,6 +231,9 @@ func (e *engine) checkLength(n, maxNew int, methods []attention.Method) (model.N
 	if _, ok := e.dev.(memoryOwner); ok || e.flags.loadFormat == "dummy" {
 		free += e.weights // they are there already, where mapped files only may come to be
 	}
+	if s, ok := e.dev.(interface{ Scratch(keys int) int64 }); ok {
+		free = max(0, free-s.Scratch(n+maxNew))
+	}
 	return needs, e.CheckLength(n, maxNew, e.flags.extrapolate, free, needs)
 }
 

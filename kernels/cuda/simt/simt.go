@@ -78,7 +78,7 @@ func Build(src, host, dir string) (string, error) {
 	}
 	slices.Sort(sources)
 	part := fmt.Sprintf("%s.%d", lib, os.Getpid())
-	args := []string{"-std=c++17", "-O2", "-g1", "-fPIC", "-shared", "-pthread", "-Wno-unknown-pragmas", "-I" + host, "-I" + src, "-o", part, "-x", "c++"}
+	args := []string{"-std=c++17", "-O3", "-g1", "-fPIC", "-shared", "-pthread", "-Wno-unknown-pragmas", "-I" + host, "-I" + src, "-o", part, "-x", "c++"}
 	out, err := exec.Command(compiler, append(args, sources...)...).CombinedOutput()
 	if err != nil {
 		os.Remove(part)

@@ -1,5 +1,4 @@
-// Row-wise work, bound by memory: embedding, RMSNorm, RoPE with the append to the cache, bias, the combination of SwiGLU, packing,
-// dummy weights.
+// Row-wise work, bound by memory: embedding, RMSNorm, RoPE with the append to the cache, bias, the combination of SwiGLU, packing.
 #include "common.cuh"
 
 // embed: out[i] = table[ids[i]], one block of 256 a row.
@@ -113,23 +112,4 @@ struct PackArgs {
 KERNEL(pack, PackArgs, 256, 1) {
     int64_t row = block_id(), from = row / a.rows * a.x_head_stride + row % a.rows * a.x_stride;
     for (int i = thread(); i < a.width; i += threads()) store(a.out, BF16, row * a.out_stride + i, i < a.cols ? element(a.x, a.dtype, from + i) : 0);
-}
-
-// dummy_weights: element i of a tensor is table[r] with r drawn from 4096 by splitmix64 of seed and i; four elements a draw.
-struct DummyArgs {
-    uint16_t *out;
-    const uint16_t *table;  // [4096]
-    int64_t count;
-    uint64_t seed;
-};
-
-KERNEL(dummy_weights, DummyArgs, 256, 1) {
-    int64_t stride = static_cast<int64_t>(gridDim.x) * threads();
-    for (int64_t i = block_id() * threads() + thread(); i * 4 < a.count; i += stride) {
-        uint64_t z = a.seed + (i + 1) * 0x9e3779b97f4a7c15ull;
-        z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
-        z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-        z ^= z >> 31;
-        for (int j = 0; j < 4 && i * 4 + j < a.count; j++) a.out[i * 4 + j] = a.table[z >> 16 * j & 4095];
-    }
 }
