@@ -93,7 +93,7 @@ func (d *Device) Attend(out, q kernels.Tensor, kv kernels.KV, first int) {
 	}
 	a := d.attendArgs(out, r, first, kernels.Span{Lo: 0, Hi: rows})
 	a.tiles = int32(tiles(rows, r.tile.rows))
-	launch(d, r.tile.name("attend"), attendGrid(r, int(a.tiles)), a)
+	d.launchAttend("attend", r, a)
 }
 
 func (d *Device) attendArgs(out kernels.Tensor, r queries, first int, rows kernels.Span) *attendArgs {
@@ -103,6 +103,15 @@ func (d *Device) attendArgs(out kernels.Tensor, r queries, first int, rows kerne
 		first: int64(first), lo: int64(rows.Lo), hi: int64(rows.Hi),
 		group: int32(r.group), headDim: int32(r.dim), width: r.width(), c: scaleOf(r.dim),
 	}
+}
+
+// launchAttend picks the kernel for the device: wgmma's on compute capability 9.0, whose images alone hold it, at its head dim.
+func (d *Device) launchAttend(kernel string, r queries, a *attendArgs) {
+	g := attendGrid(r, int(a.tiles))
+	if d.WGMMA && d.props.Major == 9 && d.props.Minor == 0 && r.tile.dim == 128 {
+		kernel, g.threads = kernel+"_sm90", 256
+	}
+	launch(d, r.tile.name(kernel), g, a)
 }
 
 // attendGrid lays out row tiles: kv heads one after the other, of each the heads that share it side by side.

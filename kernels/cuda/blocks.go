@@ -31,6 +31,6 @@ func (d *Device) AttendBlocks(out, q kernels.Tensor, kv kernels.KV, p *kernels.P
 		a.block, a.segment = int32(p.Block), int32(p.Segment)
 		blocks := (p.First+s.Hi-1)/p.Block - (p.First+s.Lo)/p.Block + 1
 		a.tiles = int32(blocks * tiles(p.Block, r.tile.rows))
-		launch(d, r.tile.name("attend_blocks"), attendGrid(r, int(a.tiles)), a)
+		d.launchAttend("attend_blocks", r, a)
 	}
 }

@@ -19,6 +19,7 @@ type Device struct {
 	stopped   atomic.Bool
 	err       error  // the first failure
 	last      string // the kernel queued last
+	WGMMA     bool   // prefill attention by the kernels of sm_90a where they serve
 	NoLibGEMM bool   // matrix products by our own kernels even where cuBLASLt is there
 	step      step
 	onPlace   func(bytes int64)

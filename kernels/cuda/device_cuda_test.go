@@ -4,6 +4,7 @@ package cuda
 
 import (
 	"errors"
+	"os"
 	"testing"
 
 	"github.com/pbs-run/pbs-run/kernels/kernelstest"
@@ -32,6 +33,7 @@ func openGPU(t *testing.T) *Device {
 	if err != nil {
 		t.Fatal(err)
 	}
+	d.WGMMA = os.Getenv("PBS_CUDA_ATTENTION") == "wgmma"
 	t.Cleanup(func() {
 		if err := d.Close(); err != nil {
 			t.Error(err)

@@ -16,6 +16,8 @@ struct Pick {
     float floats[32];
 };
 
+static_assert(sizeof(Pick) <= 2328, "pickBytes in ../choose.go");
+
 // pick_heaviest sets the bits of the weights picked, of equal ones the first. weight(i) is weight i. An infinite mass takes all.
 // All threads of a block call it; the bits are there after it.
 template <class Weight> DEVICE void pick_heaviest(Pick &p, Weight weight, int64_t n, double mass, bool count, uint32_t *bits) {

@@ -18,7 +18,7 @@ static Kernel *kernels;
 Kernel::Kernel(const char *name, size_t args, void (*run)(const void *)) : name(name), args(args), run(run), next(kernels) { kernels = this; }
 
 // What a fiber waits for.
-enum Wait { RUNS, WARP, BLOCK, NAMED, DONE };
+enum Wait { RUNS, WARP, GROUP, BLOCK, NAMED, DONE };
 
 struct Copy {
     void *to;
@@ -33,6 +33,10 @@ struct Fiber : Thread {
     const char *op = nullptr;    // what its warp does together
     uint32_t in[8], out[8];      // operands and results of that
     const void *address = nullptr;
+    float *sums = nullptr;  // of wgmma
+    int columns = 0, more = 0;
+    bool registers = false;
+    Descriptor a_memory = {}, b_memory = {};
     std::vector<std::vector<Copy>> groups;  // committed copies, the open group last
 };
 
@@ -56,7 +60,7 @@ static const size_t stack_bytes = 256 << 10;
     for (unsigned i = 0; i < core.threads && i < 2048; i++) {
         Fiber *f = core.fibers[i];
         if (i == 0 || f->wait != core.fibers[i - 1]->wait || f->op != core.fibers[i - 1]->op)
-            fprintf(stderr, "simt: from thread %u on: %s %s\n", i, f->wait == DONE ? "ended" : f->wait == BLOCK ? "at a barrier" : f->wait == NAMED ? "at a named barrier" : "in", f->wait == WARP ? f->op : "");
+            fprintf(stderr, "simt: from thread %u on: %s %s\n", i, f->wait == DONE ? "ended" : f->wait == GROUP ? "in wgmma" : f->wait == BLOCK ? "at a barrier" : f->wait == NAMED ? "at a named barrier" : "in", f->wait == WARP ? f->op : "");
     }
     abort();
 }
@@ -220,6 +224,14 @@ void mma_bf16(float *c, const uint32_t *a, uint32_t b0, uint32_t b1) {
     memcpy(c, f->out, 16);
 }
 
+void wgmma(float *d, int n, const uint32_t *a, Descriptor am, Descriptor bm, int more) {
+    Fiber *f = fiber();
+    f->sums = d, f->columns = n, f->more = more, f->registers = a != nullptr, f->a_memory = am, f->b_memory = bm;
+    if (a) memcpy(f->in, a, 16);
+    f->wait = GROUP;
+    pause();
+}
+
 void copy_async(void *shared, const void *global, int bytes) {
     if (reinterpret_cast<uintptr_t>(shared) % 16 || (bytes && reinterpret_cast<uintptr_t>(global) % 16)) die("cp.async of a misaligned address");
     fiber()->groups.back().push_back({shared, global, bytes});
@@ -268,6 +280,45 @@ static void run_mma(Fiber **w) {
         memcpy(x, w[l]->out, 16);
         for (int r = 0; r < 4; r++) x[r] += c[l / 4 + r / 2 * 8][l % 4 * 2 + r % 2];
         memcpy(w[l]->out, x, 16);
+    }
+}
+
+// read is the element at an address under the 128-byte swizzle.
+static float read(const char *at) {
+    uintptr_t p = reinterpret_cast<uintptr_t>(at);
+    p ^= (p >> 7 & 7) << 4;
+    uint16_t h;
+    memcpy(&h, reinterpret_cast<const void *>(p), 2);
+    return widen(h);
+}
+
+static void run_wgmma(Fiber **g) {
+    static thread_local float a[64][16], b[16][256], c[64][256];
+    Fiber *f = g[0];
+    int n = f->columns;
+    for (int i = 1; i < 128; i++)
+        if (g[i]->columns != n || g[i]->registers != f->registers || g[i]->more != f->more || g[i]->a_memory.start != f->a_memory.start || g[i]->b_memory.start != f->b_memory.start)
+            die("warps of a warpgroup do different things");
+    for (int r = 0; r < 64; r++)
+        for (int k = 0; k < 16; k++) {
+            if (f->registers) a[r][k] = widen(g[r / 16 * 32 + r % 8 * 4 + k % 8 / 2]->in[r % 16 / 8 + k / 8 * 2] >> k % 2 * 16 & 0xffff);
+            else a[r][k] = read(f->a_memory.start + r / 8 * f->a_memory.rows_apart + r % 8 * 128 + k * 2);
+        }
+    const Descriptor &m = f->b_memory;
+    for (int k = 0; k < 16; k++)
+        for (int j = 0; j < n; j++)
+            b[k][j] = f->registers ? read(m.start + j / 64 * m.apart + k / 8 * m.rows_apart + k % 8 * 128 + j % 64 * 2) : read(m.start + j / 8 * m.rows_apart + j % 8 * 128 + k * 2);
+    memset(c, 0, sizeof c);
+    for (int r = 0; r < 64; r++)
+        for (int k = 0; k < 16; k++)
+            for (int j = 0; j < n; j++) c[r][j] += a[r][k] * b[k][j];
+    for (int i = 0; i < 128; i++) {
+        for (int t = 0; t < n / 8; t++)
+            for (int e = 0; e < 4; e++) {
+                float *d = &g[i]->sums[t * 4 + e];
+                *d = (f->more ? *d : 0) + c[i / 32 * 16 + i % 32 / 4 + e / 2 * 8][t * 8 + i % 4 * 2 + e % 2];
+            }
+        g[i]->wait = RUNS;
     }
 }
 
@@ -342,6 +393,11 @@ static void run_block(bool backwards) {
         for (unsigned w = 0; w < warps; w++) {
             unsigned at = (backwards ? warps - 1 - w : w) * 32;
             any |= run_threads(&core.fibers[at], n - at < 32 ? n - at : 32, backwards);
+        }
+        for (unsigned at = 0; at + 128 <= n; at += 128) {
+            unsigned here = 0;
+            for (unsigned i = 0; i < 128; i++) here += core.fibers[at + i]->wait == GROUP;
+            if (here == 128) run_wgmma(&core.fibers[at]), any = true;
         }
         unsigned ended = 0, meet = 0;
         for (unsigned i = 0; i < n; i++) {

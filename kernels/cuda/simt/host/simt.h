@@ -31,6 +31,14 @@ uint32_t shuffle(uint32_t value, uint32_t lane);
 uint32_t ballot(bool value);
 void ldmatrix(uint32_t *r, const void *row, bool transposed);
 void mma_bf16(float *c, const uint32_t *a, uint32_t b0, uint32_t b1);
+// An operand of wgmma in shared memory: bytes between parts of 64 columns, and between groups of eight rows.
+struct Descriptor {
+    const char *start;
+    int apart, rows_apart;
+};
+// wgmma adds to d[64][n], of which a thread holds its fragment: a from registers, then b is [16][n] in memory; else from memory, then b is
+// [n][16].
+void wgmma(float *d, int n, const uint32_t *a, Descriptor am, Descriptor bm, int more);
 void copy_async(void *shared, const void *global, int bytes);
 void copy_commit();
 void copy_wait(int pending);
