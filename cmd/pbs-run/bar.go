@@ -52,6 +52,15 @@ func (b *bar) update(layer int, done float64) {
 	_ = b.b.Set(int(done * barSteps)) // a bar that cannot be drawn spoils nothing
 }
 
+// copied shows how many bytes of the weights are on the device.
+func (b *bar) copied(n, total int64) {
+	if b.b == nil {
+		return
+	}
+	b.b.Describe(fmt.Sprintf("weights %s of %s", model.GiB(n), model.GiB(total)))
+	_ = b.b.Set(int(n * barSteps / max(total, 1)))
+}
+
 // close clears the line. It may be called again.
 func (b *bar) close() {
 	if b.b != nil {

@@ -25,7 +25,7 @@ func (l *layer) first() int { return l.keys - l.rows }
 func newLayer(dev kernels.Device, l layer, kv kernels.DType, buffers int) (*layer, error) {
 	dt := dev.Compute()
 	need := int64(1+buffers)*int64(l.rows*l.heads*l.headDim*dt.Size()) + 2*int64(l.keys*l.kvHeads*l.headDim*kv.Size())
-	if free, err := freeMemory(); err == nil && need > free {
+	if free, err := freeOn(dev); err == nil && need > free {
 		return nil, fmt.Errorf("%d queries of %d heads over %d keys need %s, %s are free", l.rows, l.heads, l.keys, model.GiB(need), model.GiB(free))
 	}
 	l.q = dev.Alloc(dt, l.rows, l.heads*l.headDim)
