@@ -45,6 +45,15 @@ func isas() []string {
 	return have
 }
 
+// forEachModel runs f for every reference model on every instruction set.
+func forEachModel(t *testing.T, f func(t *testing.T, isa, name string)) {
+	for _, isa := range isas() {
+		for _, name := range goldenModels {
+			t.Run(isa+"/"+name, func(t *testing.T) { f(t, isa, name) })
+		}
+	}
+}
+
 // open loads a golden model on a device that lives until the test ends.
 func open(t testing.TB, name string, opt cpu.Options) (*model.Model, *cpu.Device) {
 	t.Helper()
@@ -102,25 +111,21 @@ const (
 )
 
 func TestGoldenLogits(t *testing.T) {
-	for _, isa := range isas() {
-		for _, name := range goldenModels {
-			t.Run(isa+"/"+name, func(t *testing.T) {
-				g := goldentest.Model(t, name)
-				m, dev := open(t, name, cpu.Options{ISA: isa, F32: true})
-				s := session(t, m, dev, 1500, 1500, kernels.F32)
-				for _, n := range []int{1, 7, 130, 700, 1500} {
-					p := fmt.Sprintf("len%d.", n)
-					ids, want := g.Ints(p+"input_ids"), g.Floats(p+"logits")
-					got := logitsAt(t, s, ids, g.Ints(p+"positions"))
-					worst, _ := distance(got, want)
-					t.Logf("%d tokens: worst difference %.1e", n, worst)
-					if !(worst <= maxLogitError) {
-						t.Errorf("%d tokens: logits differ by %g, want at most %g", n, worst, maxLogitError)
-					}
-				}
-			})
+	forEachModel(t, func(t *testing.T, isa, name string) {
+		g := goldentest.Model(t, name)
+		m, dev := open(t, name, cpu.Options{ISA: isa, F32: true})
+		s := session(t, m, dev, 1500, 1500, kernels.F32)
+		for _, n := range []int{1, 7, 130, 700, 1500} {
+			p := fmt.Sprintf("len%d.", n)
+			ids, want := g.Ints(p+"input_ids"), g.Floats(p+"logits")
+			got := logitsAt(t, s, ids, g.Ints(p+"positions"))
+			worst, _ := distance(got, want)
+			t.Logf("%d tokens: worst difference %.1e", n, worst)
+			if !(worst <= maxLogitError) {
+				t.Errorf("%d tokens: logits differ by %g, want at most %g", n, worst, maxLogitError)
+			}
 		}
-	}
+	})
 }
 
 func logitsAt(t *testing.T, s *model.Session, ids, positions []int32) []float32 {
@@ -168,62 +173,55 @@ func TestGoldenHidden(t *testing.T) {
 // TestGoldenReduced holds reduced precision to the error of the reference's own bfloat16 run: no more of it with f32
 // arithmetic over a bf16 cache, 1.5 times with bf16 products.
 func TestGoldenReduced(t *testing.T) {
-	for _, isa := range isas() {
+	forEachModel(t, func(t *testing.T, isa, name string) {
+		g := goldentest.Model(t, name)
+		bars := bf16RMS(g)
 		for _, f32 := range []bool{true, false} {
-			for _, name := range goldenModels {
-				t.Run(fmt.Sprintf("%s/f32=%v/%s", isa, f32, name), func(t *testing.T) {
-					g := goldentest.Model(t, name)
-					m, dev := open(t, name, cpu.Options{ISA: isa, F32: f32})
-					limit := 1.5
-					if dev.Compute() == kernels.F32 {
-						limit = 1
-					}
-					s, bars := session(t, m, dev, 1500, 1500, kernels.BF16), bf16RMS(g)
-					for _, n := range []int{7, 130, 700, 1500} {
-						p := fmt.Sprintf("len%d.", n)
-						_, rms := distance(logitsAt(t, s, g.Ints(p+"input_ids"), g.Ints(p+"positions")), g.Floats(p+"logits"))
-						bar := limit * bars[n]
-						t.Logf("%d tokens: rms %.4f of %.4f", n, rms, bar)
-						if !(rms <= bar) {
-							t.Errorf("%d tokens: rms error %g, want at most %g", n, rms, bar)
-						}
-					}
-				})
+			m, dev := open(t, name, cpu.Options{ISA: isa, F32: f32})
+			limit := 1.5
+			if dev.Compute() == kernels.F32 {
+				limit = 1
+			}
+			s := session(t, m, dev, 1500, 1500, kernels.BF16)
+			for _, n := range []int{7, 130, 700, 1500} {
+				p := fmt.Sprintf("len%d.", n)
+				_, rms := distance(logitsAt(t, s, g.Ints(p+"input_ids"), g.Ints(p+"positions")), g.Floats(p+"logits"))
+				bar := limit * bars[n]
+				t.Logf("f32 %v, %d tokens: rms %.4f of %.4f", f32, n, rms, bar)
+				if !(rms <= bar) {
+					t.Errorf("f32 %v, %d tokens: rms error %g, want at most %g", f32, n, rms, bar)
+				}
 			}
 		}
-	}
+	})
 }
 
 func TestGoldenGreedy(t *testing.T) {
-	for _, isa := range isas() {
-		for _, name := range goldenModels {
-			t.Run(isa+"/"+name, func(t *testing.T) {
-				g := goldentest.Model(t, name)
-				m, dev := open(t, name, cpu.Options{ISA: isa, F32: true})
-				s := session(t, m, dev, 800, 700, kernels.F32)
-				for _, n := range []int{7, 130, 700} {
-					p := fmt.Sprintf("len%d.", n)
-					want, margin := g.Ints(p+"greedy_tokens"), g.Floats(p+"greedy_margin")
-					s.Truncate(0)
-					opt := model.Options{Sampling: model.Greedy(), MaxNew: len(want), IgnoreEOS: true}
-					i := 0
-					for id, err := range s.Generate(context.Background(), g.Ints(p+"input_ids"), opt) {
-						if err != nil {
-							t.Fatal(err)
-						}
-						if margin[i] < 2*maxLogitError {
-							break // a tie: what follows is not comparable
-						}
-						if id != want[i] {
-							t.Fatalf("%d tokens: token %d is %d, want %d", n, i, id, want[i])
-						}
-						i++
-					}
-					if i == 0 {
-						t.Errorf("%d tokens: nothing was compared", n)
-					}
+	forEachModel(t, func(t *testing.T, isa, name string) {
+		g := goldentest.Model(t, name)
+		m, dev := open(t, name, cpu.Options{ISA: isa, F32: true})
+		s := session(t, m, dev, 800, 700, kernels.F32)
+		for _, n := range []int{7, 130, 700} {
+			p := fmt.Sprintf("len%d.", n)
+			want, margin := g.Ints(p+"greedy_tokens"), g.Floats(p+"greedy_margin")
+			s.Truncate(0)
+			opt := model.Options{Sampling: model.Greedy(), MaxNew: len(want), IgnoreEOS: true}
+			i := 0
+			for id, err := range s.Generate(context.Background(), g.Ints(p+"input_ids"), opt) {
+				if err != nil {
+					t.Fatal(err)
 				}
-			})
+				if margin[i] < 2*maxLogitError {
+					break // a tie: what follows is not comparable
+				}
+				if id != want[i] {
+					t.Fatalf("%d tokens: token %d is %d, want %d", n, i, id, want[i])
+				}
+				i++
+			}
+			if i == 0 {
+				t.Errorf("%d tokens: nothing was compared", n)
+			}
 		}
-	}
+	})
 }

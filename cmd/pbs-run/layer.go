@@ -12,8 +12,7 @@ import (
 // layer is one layer's queries, keys and values on a device. The queries are those of the last positions.
 type layer struct {
 	heads, kvHeads, headDim int
-	keys, rows              int // rows queries
-	dtype                   kernels.DType
+	keys, rows              int            // rows queries
 	q                       kernels.Tensor // [rows, heads·headDim]
 	kv                      kernels.KV     // [kvHeads, keys, headDim]
 }
@@ -56,7 +55,7 @@ func readLayer(dev kernels.Device, path string, buffers int) (*layer, error) {
 		}
 	}
 	q, k, v := tensors["q"], tensors["k"], tensors["v"]
-	shape := layer{heads: q.Dims[0], rows: q.Rows(), headDim: q.Cols(), kvHeads: k.Dims[0], keys: k.Rows(), dtype: q.DType}
+	shape := layer{heads: q.Dims[0], rows: q.Rows(), headDim: q.Cols(), kvHeads: k.Dims[0], keys: k.Rows()}
 	if err := shape.check(k.Dims, v.Dims); err != nil {
 		return nil, fmt.Errorf("--input %s: %w", path, err)
 	}

@@ -44,61 +44,60 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
+// streaming is a generate whose answer has begun, and is too long for the pipe to hold its end.
+type streaming struct {
+	*exec.Cmd
+	stdout io.ReadCloser
+	stderr bytes.Buffer
+}
+
+func startStreaming(t *testing.T) *streaming {
+	t.Helper()
+	s := &streaming{Cmd: process("generate", "-m", models+"llama-f16", "--temperature", "0", "--ignore-eos", "-n", "60000", "--allow-extrapolation", "--threads", "1", "Hello")}
+	var err error
+	if s.stdout, err = s.StdoutPipe(); err != nil {
+		t.Fatal(err)
+	}
+	s.Stderr = &s.stderr
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(s.stdout, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // TestInterruptDecode: Ctrl-C while the answer streams keeps what is there, and the summary.
 func TestInterruptDecode(t *testing.T) {
-	cmd := process("generate", "-m", models+"llama-f16", "--temperature", "0", "--ignore-eos", "-n", "4000", "--threads", "1", "Hello")
-	out, err := cmd.StdoutPipe()
+	s := startStreaming(t)
+	if err := s.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	rest, err := io.ReadAll(s.stdout)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	text := make([]byte, 20)
-	if _, err := io.ReadFull(out, text); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
-	rest, err := io.ReadAll(out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = cmd.Wait()
+	err = s.Wait()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != exitInterrupt {
 		t.Errorf("%v, want exit code %d", err, exitInterrupt)
 	}
-	if !strings.Contains(stderr.String(), "interrupted") || !bytes.HasSuffix(rest, []byte("\n")) {
-		t.Errorf("stderr %q; the text ends in %q", &stderr, rest)
+	if !strings.Contains(s.stderr.String(), "interrupted") || !bytes.HasSuffix(rest, []byte("\n")) {
+		t.Errorf("stderr %q; the text ends in %q", &s.stderr, rest)
 	}
 }
 
 // TestClosedPipe: a reader that goes away ends the process quietly.
 func TestClosedPipe(t *testing.T) {
-	cmd := process("generate", "-m", models+"llama-f16", "--temperature", "0", "--ignore-eos", "-n", "3000", "Hello")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(out, make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
-	out.Close()
-	err = cmd.Wait()
+	s := startStreaming(t)
+	s.stdout.Close()
+	err := s.Wait()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGPIPE {
 		t.Errorf("got %v, want the end by SIGPIPE", err)
 	}
-	if strings.Contains(stderr.String(), "panic") || strings.ContainsRune(stderr.String(), '\r') {
-		t.Errorf("stderr: %q", &stderr)
+	if text := s.stderr.String(); strings.Contains(text, "panic") || strings.ContainsRune(text, '\r') {
+		t.Errorf("stderr: %q", text)
 	}
 }
