@@ -70,18 +70,17 @@ func must(err error) {
 // engine is a loaded model on an open device.
 type engine struct {
 	*model.Model
-	dir       string
-	dev       device
-	clock     *timed // dev, as the model uses it
-	ckpt      *loader.Checkpoint
-	method    attention.Method
-	methods   []attention.Method // by layer
-	kv        kernels.DType
-	flags     *engineFlags
-	loadTime  time.Duration
-	weights   int64
-	precision string
-	auto      int // tokens from which --attention auto is sparse; 0 until somebody asks
+	dir      string
+	dev      device
+	clock    *timed // dev, as the model uses it
+	ckpt     *loader.Checkpoint
+	method   attention.Method
+	methods  []attention.Method // by layer
+	kv       kernels.DType
+	flags    *engineFlags
+	loadTime time.Duration
+	weights  int64
+	auto     int // tokens from which --attention auto is sparse; 0 until somebody asks
 }
 
 // open checks the flags, then opens device, checkpoint and model, cheapest first.
