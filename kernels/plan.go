@@ -162,8 +162,8 @@ type Sparse interface {
 	// SelectStrided is SelectBlocks with blocks scored along antidiagonals (arXiv 2503.16428), from all queries and keys and no
 	// means. With A_rc = Σ_t q[r·stride+stride-1-t]·k[c·stride+t] / (stride·√headDim), where k is in the plan's order and what
 	// is not there is 0, and P_r the softmax of A_r over strided keys c <= r for rule.Own, otherwise over those
-	// of earlier segments, a block's weight is the sum of P over the strided rows and keys of the two blocks. stride divides
-	// Block; all queries of the blocks that meet a span are read.
+	// of earlier segments, a block's weight is the sum of P over the strided rows of the query block that hold a query and the
+	// strided keys of the key block. stride divides Block; all queries of the blocks that meet a span are read.
 	SelectStrided(p *Plan, q Tensor, kv KV, stride int, rule Selection, spans []Span)
 
 	// RankLines fills p.Rank for all keys and p.Slash for all distances: the causal softmax of the last queries' scores times

@@ -107,7 +107,12 @@ TARGET static void own_tile(const struct tile *t, const struct attend_args *a, c
     }
 }
 
-// column_tile lets the query blocks attend to the n keys of kpos, each to those outside the blocks it keeps.
+// block_seen reports whether query block i attends to key block j as a whole: it keeps it, or it lies in its own segment.
+ALWAYS_INLINE int block_seen(const struct attend_args *a, const struct attend_blocks *b, int64_t i, int64_t j) {
+    return block_kept(b, i, j) || block_segment(b, a->first / b->block + i) == block_segment(b, j);
+}
+
+// column_tile lets the query blocks attend to the n keys of kpos, each to those outside the blocks it sees as a whole.
 TARGET static void column_tile(const struct tile *t, const struct attend_args *a, const struct attend_blocks *b, const char *k, const char *v,
                                int64_t n) {
     int64_t count = block_count(a, b), per = BLOCK_ROWS(b->block), positions;
@@ -120,7 +125,7 @@ TARGET static void column_tile(const struct tile *t, const struct attend_args *a
         int64_t pos = block_positions(a, b, i, &positions), rows = attend_round_up(positions, MR);
         int any = 0;
         for (int64_t c = 0; c < n; c++) {
-            int sees = t->kpos[c] < pos + positions && !block_kept(b, i, t->kpos[c] / b->block);
+            int sees = t->kpos[c] < pos + positions && !block_seen(a, b, i, t->kpos[c] / b->block);
             seen[c] = sees ? t->kpos[c] : INT32_MAX;
             any |= sees;
         }
@@ -140,7 +145,7 @@ TARGET static void block_columns(const struct tile *t, const struct attend_args 
         for (uint64_t left = b->columns[w]; left; left &= left - 1) {
             int64_t key = w * 64 + __builtin_ctzll(left);
             int wanted = 0;
-            for (int64_t i = 0; i < count; i++) wanted |= !block_kept(b, i, key / b->block);
+            for (int64_t i = 0; i < count; i++) wanted |= !block_seen(a, b, i, key / b->block);
             if (key < lo || key >= hi || !wanted) continue;
             t->kpos[n++] = (int32_t)key;
             if (n == KT) column_tile(t, a, b, k, v, n), n = 0;

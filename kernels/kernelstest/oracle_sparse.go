@@ -103,32 +103,8 @@ func heaviest(score []float64, n int) []int {
 
 // selectBlocks is what query block i keeps, given the scores of all key blocks and the block that holds key 0: [key blocks].
 func selectBlocks(p *kernels.Plan, i int, score []float64, first int, rule kernels.Selection) []bool {
-	keep := make([]bool, p.KeyBlocks())
-	n, own := candidates(p, i, rule)
-	for j := own; j < min(own+p.Segment/p.Block, len(keep)); j++ {
-		keep[j] = true
-	}
-	if rule.KeepFirst {
-		keep[first] = true
-	}
-	if rule.Density > 0 {
-		left := int(math.Round(rule.Density*float64(i+1))) - kept(keep, i)
-		for _, j := range heaviest(score, n) {
-			if left > 0 && !keep[j] {
-				keep[j] = true
-				left--
-			}
-		}
-		return keep
-	}
-	// A mass of NaN reaches nothing, so that then all are kept.
-	prob, mass := softmax(n, func(j int) float64 { return score[j] }), 0.0
-	for _, j := range heaviest(score, n) {
-		keep[j] = true
-		if mass += prob[j]; mass >= rule.Tau && rule.Tau < 1 {
-			break
-		}
-	}
+	n, _ := candidates(p, i, rule)
+	keep, _ := choose(p, i, softmax(n, func(j int) float64 { return score[j] }), first, rule)
 	return keep
 }
 

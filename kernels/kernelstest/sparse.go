@@ -15,6 +15,7 @@ type sparseCase struct {
 	attendCase
 	block, segment int
 	permuted       bool
+	lines          bool // the plan has columns and diagonals
 	spans          []kernels.Span
 }
 
@@ -56,7 +57,7 @@ func drawCase(rng *rand.Rand, block, segment, keys, from int) sparseCase {
 	c := sparseCase{block: block, segment: segment, permuted: rng.IntN(4) > 0}
 	switch from {
 	case 1:
-		c.first = block/2 + 1 + rng.IntN(keys/2)
+		c.first = block/2 + 1 + rng.IntN(max(1, keys/2))
 	case 2:
 		c.first = max(0, keys-1-rng.IntN(block-1))
 	}
@@ -80,13 +81,20 @@ func drawCase(rng *rand.Rand, block, segment, keys, from int) sparseCase {
 func (c sparseCase) plan(dev kernels.Device) *kernels.Plan {
 	p := kernels.NewPlan(dev, kernels.PlanShape{
 		Heads: c.heads, HeadDim: c.dim, Capacity: c.first + c.rows + 5, Rows: c.rows + c.block, Block: c.block, Segment: c.segment,
+		Lines: c.lines,
 	})
 	p.Begin(c.first, c.rows)
 	p.Permuted = c.permuted
-	for _, x := range []kernels.Tensor{p.Rank, p.QMean, p.KMean} {
+	floats, words := []kernels.Tensor{p.Rank, p.QMean, p.KMean}, []kernels.Tensor{p.Keep}
+	if c.lines {
+		floats, words = append(floats, p.Slash), append(words, p.Columns, p.Diagonals)
+	}
+	for _, x := range floats {
 		upload(dev, x, filled(x, float32(math.NaN())))
 	}
-	upload(dev, p.Keep, filled(p.Keep, uint64(unwritten)))
+	for _, x := range words {
+		upload(dev, x, filled(x, uint64(unwritten)))
+	}
 	upload(dev, p.Kept, filled(p.Kept, uint32(unwritten)))
 	return p
 }

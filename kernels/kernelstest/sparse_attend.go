@@ -63,8 +63,54 @@ func testAttendBlocks(t *testing.T, dev kernels.Device) {
 			c.compare(t, dev, Values(t, dev, out), attention(&q, &k, &v, c.first, sees(p, order, keep)), before)
 		})
 	}
+	t.Run("Columns", func(t *testing.T) { testAttendColumns(t, dev) })
 	t.Run("Dense", func(t *testing.T) { testAttendBlocksDense(t, dev) })
 	t.Run("NaN", func(t *testing.T) { testAttendBlocksNaN(t, dev) })
+}
+
+// testAttendColumns plants single columns too: few, and as many as fill tiles; in the rows' own blocks, which count as kept even
+// where Keep does not say so, and in blocks that are kept.
+func testAttendColumns(t *testing.T, dev kernels.Device) {
+	for i, c := range lineCases() {
+		if i%2 == 0 || c.cost() > 4e6 {
+			continue
+		}
+		t.Run(c.String(), func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(29, uint64(i)))
+			q, k, v := c.inputs(dev, rng)
+			p := c.plan(dev)
+			p.Striped = true
+			inBlock := sees(p, c.order(dev, rng, p), c.keep(dev, rng, p, 0.3))
+			columns, bits := make([][]bool, c.heads), filled(p.Columns, uint64(0))
+			for h := range columns {
+				for range p.Keys() {
+					columns[h] = append(columns[h], rng.Float64() < []float64{0.02, 0.3, 0.9}[h%3])
+				}
+				copy(bits[h*p.Columns.Stride:], packed(columns[h], p.Columns.Stride))
+			}
+			upload(dev, p.Columns, bits)
+			want := attention(&q, &k, &v, c.first, func(h, i, key int) bool { return columns[h][key] || inBlock(h, i, key) })
+			if rng.IntN(2) == 0 {
+				c.forgetOwn(t, dev, p)
+			}
+			out := c.empty(dev)
+			before := Values(t, dev, out)
+			dev.AttendBlocks(out, q.Tensor, kernels.KV{K: k.Tensor, V: v.Tensor}, p, c.spans)
+			c.compare(t, dev, Values(t, dev, out), want, before)
+		})
+	}
+}
+
+// forgetOwn clears the bits of every row's own block, which is its segment.
+func (c sparseCase) forgetOwn(t *testing.T, dev kernels.Device, p *kernels.Plan) {
+	bits := download[uint64](t, dev, p.Keep)
+	for h := range c.heads {
+		for b := range p.QueryBlocks() {
+			j := p.FirstBlock() + b
+			bits[(h*p.Keep.Dims[1]+b)*p.Keep.Stride+j/64] &^= 1 << (j % 64)
+		}
+	}
+	upload(dev, p.Keep, bits)
 }
 
 // empty is an output that nothing has been written to.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/pbs-run/pbs-run/kernels"
@@ -158,30 +159,50 @@ func selections() []kernels.Selection {
 // check selects by rule and compares bits and counts; those of rows that were not asked for stay.
 func (s selectCase) check(t *testing.T, dev kernels.Device, p *kernels.Plan, rule kernels.Selection) {
 	t.Helper()
+	erase(dev, p)
+	dev.SelectBlocks(p, rule, s.spans)
+	err := s.compareKept(t, dev, p, func(h, b int) ([]bool, bool) {
+		return selectBlocks(p, p.FirstBlock()+b, s.score[h][b], firstBlock(p, s.order[h]), rule), true
+	})
+	if err != nil {
+		t.Fatalf("%+v, %v", rule, err)
+	}
+}
+
+// erase overwrites what a selection is to fill in.
+func erase(dev kernels.Device, p *kernels.Plan) {
 	upload(dev, p.Keep, filled(p.Keep, uint64(unwritten)))
 	upload(dev, p.Kept, filled(p.Kept, uint32(unwritten)))
-	dev.SelectBlocks(p, rule, s.spans)
+}
+
+// firstBlock is the block that holds key 0 in an order of keys.
+func firstBlock(p *kernels.Plan, order []int) int { return slices.Index(order, 0) / p.Block }
+
+// compareKept compares the bits and counts of a selection with what want says of query block b of head h, unless it says
+// that the choice is not clear; rows whose block no span touches must still be as erase left them.
+func (c sparseCase) compareKept(t *testing.T, dev kernels.Device, p *kernels.Plan, want func(h, b int) (keep []bool, clear bool)) error {
+	t.Helper()
 	bits, counts := download[uint64](t, dev, p.Keep), download[uint32](t, dev, p.Kept)
 	for n := range p.Kept.Rows() * p.Kept.Cols() {
 		h, b := n/p.Kept.Cols(), n%p.Kept.Cols()
 		got, count := bits[n*p.Keep.Stride:(n+1)*p.Keep.Stride], uint32(unwritten)
-		want := make([]uint64, len(got))
-		if b < p.QueryBlocks() && s.touched(b) {
-			first := 0
-			for s.order[h][first] != 0 {
-				first++
+		row := make([]uint64, len(got))
+		if b < p.QueryBlocks() && c.touched(b) {
+			keep, clear := want(h, b)
+			if !clear {
+				continue
 			}
-			keep := selectBlocks(p, p.FirstBlock()+b, s.score[h][b], first/p.Block, rule)
-			want, count = packed(keep, len(got)), uint32(kept(keep, p.FirstBlock()+b))
+			row, count = packed(keep, len(got)), uint32(kept(keep, p.FirstBlock()+b))
 		} else {
-			for w := range want {
-				want[w] = unwritten
+			for w := range row {
+				row[w] = unwritten
 			}
 		}
-		if fmt.Sprint(got) != fmt.Sprint(want) || counts[n] != count {
-			t.Fatalf("%+v, head %d, row %d: keeps %x, counts %d, want %x, %d", rule, h, b, got, counts[n], want, count)
+		if !slices.Equal(got, row) || counts[n] != count {
+			return fmt.Errorf("head %d, row %d: keeps %x, counts %d, want %x, %d", h, b, got, counts[n], row, count)
 		}
 	}
+	return nil
 }
 
 // packed is a row of Keep.

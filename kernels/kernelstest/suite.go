@@ -24,6 +24,10 @@ func Run(t *testing.T, dev kernels.Device) {
 	t.Run("SortKeys", func(t *testing.T) { testSortKeys(t, dev) })
 	t.Run("PoolBlocks", func(t *testing.T) { testPoolBlocks(t, dev) })
 	t.Run("SelectBlocks", func(t *testing.T) { testSelectBlocks(t, dev) })
+	t.Run("SelectStrided", func(t *testing.T) { testSelectStrided(t, dev) })
+	t.Run("RankLines", func(t *testing.T) { testRankLines(t, dev) })
+	t.Run("SelectLines", func(t *testing.T) { testSelectLines(t, dev) })
+	t.Run("SelectFlex", func(t *testing.T) { testSelectFlex(t, dev) })
 	t.Run("AttendBlocks", func(t *testing.T) { testAttendBlocks(t, dev) })
 }
 
