@@ -1,14 +1,14 @@
 package attention_test
 
 import (
-	"fmt"
+	"maps"
 	"math"
-	"path/filepath"
-	"sort"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/pbs-run/pbs-run/attention"
+	"github.com/pbs-run/pbs-run/internal/goldentest"
 	"github.com/pbs-run/pbs-run/kernels"
 )
 
@@ -39,54 +39,60 @@ func (s selector) method(name string) attention.Method {
 	return nil
 }
 
-// baseline is the JSON of a case of testdata/baselines.
+// baseline is a case of testdata/baselines.
 type baseline struct {
-	Heads     int                 `json:"num_heads"`
-	KVHeads   int                 `json:"num_kv_heads"`
-	Dim       int                 `json:"head_dim"`
-	Len       int                 `json:"seq_len"`
-	Selectors map[string]selector `json:"selectors"`
+	goldentest.File `json:"-"`
+	Heads           int                 `json:"num_heads"`
+	KVHeads         int                 `json:"num_kv_heads"`
+	Dim             int                 `json:"head_dim"`
+	Len             int                 `json:"seq_len"`
+	Selectors       map[string]selector `json:"selectors"`
+}
+
+// runBaselines calls f for each case on each instruction set of the host.
+func runBaselines(t *testing.T, f func(t *testing.T, dev kernels.Device, c baseline, q kernels.Tensor, kv kernels.KV)) {
+	forEachSet(t, func(t *testing.T, dev kernels.Device) {
+		goldentest.Run(t, "baselines", func(t *testing.T, g goldentest.File) {
+			c := baseline{File: g}
+			g.JSON(&c)
+			q, kv := tensors(dev, c.Floats("q"), c.Floats("k"), c.Floats("v"), c.Heads, c.KVHeads, c.Len, c.Dim)
+			f(t, dev, c, q, kv)
+		})
+	})
+}
+
+// plan allocates what m needs.
+func (c baseline) plan(dev kernels.Device, m attention.Method) *kernels.Plan {
+	return kernels.NewPlan(dev, m.Layout().Shape(kernels.PlanShape{Heads: c.Heads, KVHeads: c.KVHeads, HeadDim: c.Dim, Capacity: c.Len, Rows: c.Len}))
 }
 
 // The published code of the other methods keeps the same blocks, but for one or two near a tie.
 func TestGoldenBaselines(t *testing.T) {
-	paths, _ := filepath.Glob("../testdata/baselines/*.safetensors")
-	if len(paths) == 0 {
-		t.Fatal("no golden cases")
-	}
-	forEachSet(t, func(t *testing.T, dev kernels.Device) {
-		for _, path := range paths {
-			var c baseline
-			g := readGolden(t, path, &c)
-			q, kv := tensors(dev, g.floats("q"), g.floats("k"), g.floats("v"), c.Heads, c.KVHeads, c.Len, c.Dim)
-			names := make([]string, 0, len(c.Selectors))
-			for name := range c.Selectors {
-				names = append(names, name)
+	runBaselines(t, func(t *testing.T, dev kernels.Device, c baseline, q kernels.Tensor, kv kernels.KV) {
+		for _, name := range slices.Sorted(maps.Keys(c.Selectors)) {
+			m := c.Selectors[name].method(name)
+			if m == nil {
+				continue
 			}
-			sort.Strings(names)
-			for _, name := range names {
-				m := c.Selectors[name].method(name)
-				if m == nil {
-					continue
+			want := c.Bytes(name + ".mask")
+			t.Run(name, func(t *testing.T) {
+				p := c.plan(dev, m)
+				out := dev.Alloc(kernels.F32, c.Len, c.Heads*c.Dim)
+				attention.Prefill(dev, m, p, out, q, kv, 0, []kernels.Span{{Lo: 0, Hi: c.Len}})
+				if err := dev.Err(); err != nil || p.Dense {
+					t.Fatal(err, p.Dense)
 				}
-				t.Run(fmt.Sprintf("%s/%s", strings.TrimSuffix(filepath.Base(path), ".safetensors"), name), func(t *testing.T) {
-					p := kernels.NewPlan(dev, m.Shape(kernels.PlanShape{Heads: c.Heads, KVHeads: c.KVHeads, HeadDim: c.Dim, Capacity: c.Len, Rows: c.Len}))
-					out := dev.Alloc(kernels.F32, c.Len, c.Heads*c.Dim)
-					m.Prefill(dev, p, out, q, kv, 0, []kernels.Span{{Lo: 0, Hi: c.Len}})
-					if err := dev.Err(); err != nil || p.Dense {
-						t.Fatal(err, p.Dense)
-					}
-					checkBaseline(t, p, c, g, name)
-				})
-			}
+				checkBaseline(t, p, c.Heads, want)
+			})
 		}
 	})
 }
 
-func checkBaseline(t *testing.T, p *kernels.Plan, c baseline, g golden, name string) {
+// checkBaseline compares the causal blocks of want [heads, blocks, blocks].
+func checkBaseline(t *testing.T, p *kernels.Plan, heads int, want []byte) {
 	t.Helper()
-	want, blocks, wrong := g.bytes(name+".mask"), p.KeyBlocks(), 0
-	for h := range c.Heads {
+	blocks, wrong := p.KeyBlocks(), 0
+	for h := range heads {
 		for i := range blocks {
 			for j := range i + 1 {
 				if kept(p, h, i, j) != (want[(h*blocks+i)*blocks+j] == 1) {
@@ -95,9 +101,9 @@ func checkBaseline(t *testing.T, p *kernels.Plan, c baseline, g golden, name str
 			}
 		}
 	}
-	t.Logf("%d of %d blocks differ", wrong, c.Heads*blocks*(blocks+1)/2)
+	t.Logf("%d of %d blocks differ", wrong, heads*blocks*(blocks+1)/2)
 	if wrong > 2 {
-		t.Errorf("%d of %d blocks differ, want at most 2", wrong, c.Heads*blocks*(blocks+1)/2)
+		t.Errorf("%d of %d blocks differ, want at most 2", wrong, heads*blocks*(blocks+1)/2)
 	}
 }
 
@@ -108,37 +114,31 @@ func kept(p *kernels.Plan, h, i, j int) bool {
 
 // The published MInference takes the same columns and distances. It divides scores by √128 whatever the head dimension.
 func TestGoldenMInference(t *testing.T) {
-	paths, _ := filepath.Glob("../testdata/baselines/*.safetensors")
-	forEachSet(t, func(t *testing.T, dev kernels.Device) {
-		for _, path := range paths {
-			var c baseline
-			g := readGolden(t, path, &c)
-			q, kv := tensors(dev, g.floats("q"), g.floats("k"), g.floats("v"), c.Heads, c.KVHeads, c.Len, c.Dim)
-			for name, s := range c.Selectors {
-				if s.Vertical == 0 {
-					continue
-				}
-				m := attention.MInference{Vertical: s.Vertical, Slash: s.Slash}
-				p := kernels.NewPlan(dev, m.Shape(kernels.PlanShape{Heads: c.Heads, KVHeads: c.KVHeads, HeadDim: c.Dim, Capacity: c.Len, Rows: c.Len}))
-				p.Begin(0, c.Len)
-				dev.RankLines(p, q, kv, 64, float32(1/math.Sqrt(128)))
-				dev.SelectLines(p, kernels.Lines{Columns: s.Vertical, Diagonals: s.Slash, Sink: 30, Recent: 100})
-				if err := dev.Err(); err != nil {
-					t.Fatal(err)
-				}
-				for h := range c.Heads {
-					checkLines(t, p.Columns, h, g.ints(name+".vertical"), c, path, name+".vertical")
-					checkLines(t, p.Diagonals, h, g.ints(name+".slash"), c, path, name+".slash")
-				}
+	runBaselines(t, func(t *testing.T, dev kernels.Device, c baseline, q kernels.Tensor, kv kernels.KV) {
+		for name, s := range c.Selectors {
+			if s.Vertical == 0 {
+				continue
+			}
+			p := c.plan(dev, attention.MInference{Vertical: s.Vertical, Slash: s.Slash})
+			p.Begin(0, c.Len)
+			dev.RankLines(p, q, kv, 64, float32(1/math.Sqrt(128)))
+			dev.SelectLines(p, kernels.Lines{Columns: s.Vertical, Diagonals: s.Slash, Sink: 30, Recent: 100})
+			if err := dev.Err(); err != nil {
+				t.Fatal(err)
+			}
+			for h := range c.Heads {
+				checkLines(t, p.Columns, h, c, name+".vertical")
+				checkLines(t, p.Diagonals, h, c, name+".slash")
 			}
 		}
 	})
 }
 
-// checkLines compares the bits of head h in set with want [heads, lines].
-func checkLines(t *testing.T, set kernels.Tensor, h int, want []int32, c baseline, path, name string) {
+// checkLines compares the bits of head h in set with the tensor of that name, [heads, lines].
+func checkLines(t *testing.T, set kernels.Tensor, h int, c baseline, name string) {
 	t.Helper()
-	per, missing, n := len(want)/c.Heads, 0, 0
+	want, missing, n := c.Ints(name), 0, 0
+	per := len(want) / c.Heads
 	for _, x := range want[h*per : (h+1)*per] {
 		if !bitSet(set, h, int(x)) {
 			missing++
@@ -150,7 +150,7 @@ func checkLines(t *testing.T, set kernels.Tensor, h int, want []int32, c baselin
 		}
 	}
 	if missing > 0 || n != per {
-		t.Errorf("%s, head %d: %d of %s, want %d; %d are missing", filepath.Base(path), h, n, name, per, missing)
+		t.Errorf("head %d: %d of %s, want %d; %d are missing", h, n, name, per, missing)
 	}
 }
 

@@ -2,101 +2,15 @@ package attention_test
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"math"
 	"math/bits"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
-	"github.com/nlpodyssey/safetensors"
-
 	"github.com/pbs-run/pbs-run/attention"
+	"github.com/pbs-run/pbs-run/internal/goldentest"
 	"github.com/pbs-run/pbs-run/kernels"
 	"github.com/pbs-run/pbs-run/kernels/cpu"
 )
-
-// golden is a file of reference data: what the published PBS-Attn code computed.
-type golden struct {
-	t    *testing.T
-	data safetensors.SafeTensors
-}
-
-func readGolden(t *testing.T, path string, info any) golden {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := golden{t: t}
-	if g.data, err = safetensors.Deserialize(b); err != nil {
-		t.Fatal(err)
-	}
-	if b, err = os.ReadFile(strings.TrimSuffix(path, ".safetensors") + ".json"); err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(b, info); err != nil {
-		t.Fatal(err)
-	}
-	return g
-}
-
-func (g golden) bytes(name string) []byte {
-	g.t.Helper()
-	v, ok := g.data.Tensor(name)
-	if !ok {
-		g.t.Fatalf("no tensor %s", name)
-	}
-	return v.Data()
-}
-
-// floats returns an F32 or BF16 tensor.
-func (g golden) floats(name string) []float32 {
-	g.t.Helper()
-	v, _ := g.data.Tensor(name)
-	b := g.bytes(name)
-	if v.DType() == safetensors.BF16 {
-		out := make([]float32, len(b)/2)
-		for i := range out {
-			out[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(b[2*i:])) << 16)
-		}
-		return out
-	}
-	out := make([]float32, len(b)/4)
-	for i := range out {
-		out[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
-	}
-	return out
-}
-
-func (g golden) ints(name string) []int32 {
-	g.t.Helper()
-	b := g.bytes(name)
-	out := make([]int32, len(b)/4)
-	for i := range out {
-		out[i] = int32(binary.LittleEndian.Uint32(b[4*i:]))
-	}
-	return out
-}
-
-// pbsCase is the JSON of an op-level case.
-type pbsCase struct {
-	Heads   int     `json:"num_heads"`
-	KVHeads int     `json:"num_kv_heads"`
-	Dim     int     `json:"head_dim"`
-	Len     int     `json:"seq_len"`
-	Block   int     `json:"block_size"`
-	Segment int     `json:"segment_size"`
-	Tau     float64 `json:"tau"`
-	Permute bool    `json:"permute"`
-	First   bool    `json:"force_first_block"`
-	Dense   bool    `json:"falls_back_to_full"`
-	Density struct {
-		Density float64 `json:"density"`
-		Kept    []int   `json:"selected_causal_blocks"`
-	} `json:"density"`
-}
 
 // forEachSet runs f on an f32 device of every instruction set of the host.
 func forEachSet(t *testing.T, f func(t *testing.T, dev kernels.Device)) {
@@ -127,25 +41,17 @@ func tensors(dev kernels.Device, q, k, v []float32, heads, kvHeads, n, dim int) 
 }
 
 func TestGoldenPBS(t *testing.T) {
-	paths, _ := filepath.Glob("../testdata/pbs/*.safetensors")
-	if len(paths) == 0 {
-		t.Fatal("no golden cases")
-	}
 	forEachSet(t, func(t *testing.T, dev kernels.Device) {
-		for _, path := range paths {
-			t.Run(strings.TrimSuffix(filepath.Base(path), ".safetensors"), func(t *testing.T) { testGoldenPBS(t, dev, path) })
-		}
+		goldentest.RunPBS(t, func(t *testing.T, c goldentest.PBS) { testGoldenPBS(t, dev, c) })
 	})
 }
 
-func testGoldenPBS(t *testing.T, dev kernels.Device, path string) {
-	var c pbsCase
-	g := readGolden(t, path, &c)
+func testGoldenPBS(t *testing.T, dev kernels.Device, c goldentest.PBS) {
 	m := attention.PBS{Block: c.Block, Segment: c.Segment, Tau: c.Tau, Permute: c.Permute, First: c.First}
-	q, kv := tensors(dev, g.floats("q"), g.floats("k"), g.floats("v"), c.Heads, c.KVHeads, c.Len, c.Dim)
-	p := kernels.NewPlan(dev, m.Shape(kernels.PlanShape{Heads: c.Heads, KVHeads: c.KVHeads, HeadDim: c.Dim, Capacity: c.Len, Rows: c.Len}))
+	q, kv := tensors(dev, c.Floats("q"), c.Floats("k"), c.Floats("v"), c.Heads, c.KVHeads, c.Len, c.Dim)
+	p := kernels.NewPlan(dev, m.Layout().Shape(kernels.PlanShape{Heads: c.Heads, KVHeads: c.KVHeads, HeadDim: c.Dim, Capacity: c.Len, Rows: c.Len}))
 	out := dev.Alloc(kernels.F32, c.Len, c.Heads*c.Dim)
-	m.Prefill(dev, p, out, q, kv, 0, []kernels.Span{{Lo: 0, Hi: c.Len}})
+	attention.Prefill(dev, m, p, out, q, kv, 0, []kernels.Span{{Lo: 0, Hi: c.Len}})
 	if err := dev.Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -153,13 +59,13 @@ func testGoldenPBS(t *testing.T, dev kernels.Device, path string) {
 		t.Fatalf("dense is %v, want %v", p.Dense, c.Dense)
 	}
 	if !c.Dense {
-		checkPerm(t, p, c, g.ints("key_perm"))
-		checkMask(t, p, c, g.bytes("block_mask"))
+		checkPerm(t, p, c, c.Ints("key_perm"))
+		checkMask(t, p, c, c.Bytes("block_mask"))
 	}
-	checkOutput(t, out.Float32(), g.floats("out_sparse"), c)
+	checkOutput(t, out.Float32(), c.Floats("out_sparse"), c)
 }
 
-func checkPerm(t *testing.T, p *kernels.Plan, c pbsCase, want []int32) {
+func checkPerm(t *testing.T, p *kernels.Plan, c goldentest.PBS, want []int32) {
 	t.Helper()
 	wrong := 0
 	for h := range c.Heads {
@@ -178,7 +84,7 @@ func checkPerm(t *testing.T, p *kernels.Plan, c pbsCase, want []int32) {
 	}
 }
 
-func checkMask(t *testing.T, p *kernels.Plan, c pbsCase, want []byte) {
+func checkMask(t *testing.T, p *kernels.Plan, c goldentest.PBS, want []byte) {
 	t.Helper()
 	blocks, wrong, causal := p.KeyBlocks(), 0, 0
 	for h := range c.Heads {
@@ -213,7 +119,7 @@ func checkMask(t *testing.T, p *kernels.Plan, c pbsCase, want []byte) {
 	}
 }
 
-func checkOutput(t *testing.T, got, want []float32, c pbsCase) {
+func checkOutput(t *testing.T, got, want []float32, c goldentest.PBS) {
 	t.Helper()
 	worst := 0.0
 	for h := range c.Heads {

@@ -3,49 +3,49 @@ package attention
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/pbs-run/pbs-run/kernels"
 )
 
-// Method computes one layer's causal attention in prefill. Methods are values: what a prefill needs beyond queries and cache
-// stands in a kernels.Plan.
+// Method chooses which keys each block of queries attends to in one layer's prefill. Methods are values: what they work out
+// stands in a kernels.Plan. Prefill runs one.
 type Method interface {
-	// Shape completes a session's shape with the method's block and segment; Block stays 0 where no plan is needed.
-	Shape(s kernels.PlanShape) kernels.PlanShape
+	// Layout is what has to be known before there are queries and keys.
+	Layout() Layout
 
-	// Prefill computes out from q, both [rows, heads·headDim], whose row i stands at position first+i, over the keys
-	// 0..first+i of kv, for the rows of spans, which ascend. out may be q itself. p has the method's Shape; nil where that has no
-	// block.
-	Prefill(dev kernels.Device, p *kernels.Plan, out, q kernels.Tensor, kv kernels.KV, first int, spans []kernels.Span)
+	// Choose fills p, which stands at the queries at hand, for at least the query blocks that meet spans, from the keys of kv and
+	// from q [rows, heads·headDim], of which it reads what Queries says. It is called where Layout is not Dense.
+	Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV, spans []kernels.Span)
 
-	// Queries returns the spans of rows whose queries Prefill reads when it is asked for spans: block methods look at whole
-	// blocks and at the last queries. It appends to buf.
-	Queries(buf []kernels.Span, first, rows int, spans []kernels.Span) []kernels.Span
-
-	// String is the spec that Parse accepts.
+	// String is the spec that Parse accepts, with all settings.
 	String() string
 }
 
-// Full is dense causal attention (arXiv 1706.03762, eq. 1, with a causal mask).
-type Full struct{}
-
-// Shape asks for no plan.
-func (Full) Shape(s kernels.PlanShape) kernels.PlanShape { return s }
-
-// Prefill attends to every key.
-func (Full) Prefill(dev kernels.Device, _ *kernels.Plan, out, q kernels.Tensor, kv kernels.KV, first int, spans []kernels.Span) {
-	for _, s := range spans {
-		dev.Attend(out.Slice(s.Lo, s.Hi), q.Slice(s.Lo, s.Hi), kv, first+s.Lo)
-	}
+// Layout is a method's geometry, in tokens.
+type Layout struct {
+	Block   int  // queries and keys of a block; 0 for a method that chooses nothing and is always dense
+	Segment int  // a multiple of Block: keys are reordered inside segments
+	Stride  int  // of antidiagonals; 0 where blocks are not scored along them
+	Lines   bool // the plan holds single columns and diagonals too
+	Least   int  // attention is dense up to so many keys
+	Last    int  // Choose reads so many of the last queries, or allQueries, beside those of the blocks it chooses for
 }
 
-// Queries are those asked for.
-func (Full) Queries(buf []kernels.Span, _, _ int, spans []kernels.Span) []kernels.Span {
-	return append(buf, spans...)
+// allQueries is a Layout's Last that is always enough.
+const allQueries = math.MaxInt
+
+// Dense reports whether rows queries that stand at positions first.. attend to every key: where there are few keys, or no more
+// than a block of queries over a cache.
+func (l Layout) Dense(first, rows int) bool {
+	return l.Block == 0 || first+rows <= l.Least || rows <= l.Block && first > 0
 }
 
-// String returns "full".
-func (Full) String() string { return "full" }
+// Shape completes the shape of a session's plan; Block stays 0 where none is needed.
+func (l Layout) Shape(s kernels.PlanShape) kernels.PlanShape {
+	s.Block, s.Segment, s.Stride, s.Lines = l.Block, l.Segment, l.Stride, l.Lines
+	return s
+}
 
 // Parse reads a method spec: its name, and after a colon its settings as key=value separated by commas. What is not given
 // keeps its default. An unknown name or setting is an error, never another method.

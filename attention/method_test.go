@@ -41,8 +41,30 @@ func TestParseSpecs(t *testing.T) {
 			t.Errorf("%q writes itself as %q, which is %+v, %v", spec, m, again, err)
 		}
 		// Whatever Parse accepts, a plan can be made for.
-		if s := m.Shape(kernels.PlanShape{}); s.Block > 0 && (s.Segment%s.Block != 0 || s.Segment > kernels.MaxSegment) {
+		if s := m.Layout().Shape(kernels.PlanShape{}); s.Block > 0 && (s.Segment%s.Block != 0 || s.Segment > kernels.MaxSegment) {
 			t.Errorf("%q has blocks of %d in segments of %d", spec, s.Block, s.Segment)
+		}
+	}
+}
+
+// A spec comes back as the method's String, with all settings.
+func TestString(t *testing.T) {
+	for spec, want := range map[string]string{
+		"full":                            "full",
+		"pbs":                             "pbs:block=128,segment=256,tau=0.9,permute=on,first=on",
+		"pbs+":                            "pbs+:block=128,segment=256,stride=8,tau=0.9,permute=on,first=on",
+		"pbs+:stride=16,permute=off":      "pbs+:block=128,segment=256,stride=16,tau=0.9,permute=off,first=on",
+		"meanpool:tau=0.5":                "meanpool:block=128,tau=0.5",
+		"flexprefill:gamma=1":             "flexprefill:block=128,gamma=1,tau=0.1,min=1024",
+		"minference":                      "minference:vertical=1000,slash=6096",
+		"minference:slash=1,scale=128":    "minference:vertical=1000,slash=1,scale=128",
+		"xattention":                      "xattention:block=128,stride=8,threshold=0.9",
+		"xattention:block=64,chunk=16384": "xattention:block=64,stride=8,threshold=0.9,chunk=16384",
+	} {
+		for _, spec := range []string{spec, want} {
+			if m, err := attention.Parse(spec); err != nil || m.String() != want {
+				t.Errorf("%q: %v, %v; want %q", spec, m, err, want)
+			}
 		}
 	}
 }
@@ -82,6 +104,18 @@ func TestParseErrors(t *testing.T) {
 		"meanpool:segment=128":         `meanpool has no setting "segment"`,
 		"meanpool:block=8":             "block=8: want a whole number from 16",
 		"meanpool:tau=0.9,permute=off": `meanpool has no setting "permute"`,
+		"pbs:tau=2":                    "tau=2: want a number from 0 to 1",
+		"pbs:tua=1":                    `pbs has no setting "tua"`,
+		"full:tau=1":                   `full has no setting "tau"`,
+		"pbs+:stride=7":                "stride=7: want a divisor of block=128",
+		"pbs+:stride=0":                "stride=0: want a whole number from 1 to 128",
+		"xattention:block=100":         "stride=8: want a divisor of block=100",
+		"xattention:tau=0.9":           `xattention has no setting "tau"`,
+		"xattention:stride=256":        "stride=256: want a whole number from 1 to 128",
+		"minference:block=64":          `minference has no setting "block"`,
+		"minference:vertical=0":        "vertical=0: want a whole number from 1",
+		"flexprefill:gamma=1.5":        "gamma=1.5: want a number from 0 to 1",
+		"flexprefill:min=0":            "min=0: want a whole number from 1",
 	} {
 		m, err := attention.Parse(spec)
 		if err == nil {

@@ -35,7 +35,7 @@ const minferenceBlock = 64
 // New queries over a cached prefix keep their positions, and the last min(64, new) of them are looked at. Where all columns or all
 // distances would be kept, prefill is dense, and so are at most 64 new queries.
 type MInference struct {
-	Vertical, Slash int
+	Vertical, Slash int // keys and distances to keep
 	Scale           int // above 0: scores are divided by its root and not by that of the head dimension
 }
 
@@ -55,10 +55,10 @@ func (m MInference) String() string {
 	return spec
 }
 
-// Shape completes s.
-func (m MInference) Shape(s kernels.PlanShape) kernels.PlanShape {
-	s.Block, s.Segment, s.Lines = minferenceBlock, minferenceBlock, true
-	return s
+// Layout is dense where all columns or all distances would be kept, and has the last queries rank both.
+func (m MInference) Layout() Layout {
+	l := m.lines()
+	return Layout{Block: minferenceBlock, Segment: minferenceBlock, Lines: true, Least: max(l.Columns, l.Diagonals), Last: minferenceBlock}
 }
 
 // lines is what m keeps.
@@ -66,31 +66,12 @@ func (m MInference) lines() kernels.Lines {
 	return kernels.Lines{Columns: max(m.Vertical, 30), Diagonals: max(m.Slash, 50), Sink: 30, Recent: 100}
 }
 
-func (m MInference) dense(first, rows int) bool {
-	l := m.lines()
-	return fewQueries(minferenceBlock, max(l.Columns, l.Diagonals), first, rows)
-}
-
-// Prefill ranks lines, selects and attends.
-func (m MInference) Prefill(dev kernels.Device, p *kernels.Plan, out, q kernels.Tensor, kv kernels.KV, first int, spans []kernels.Span) {
-	p.Begin(first, q.Rows())
-	if p.Dense = m.dense(first, q.Rows()); p.Dense {
-		Full{}.Prefill(dev, nil, out, q, kv, first, spans)
-		return
-	}
+// Choose ranks keys and distances and selects, for all query blocks.
+func (m MInference) Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV, _ []kernels.Span) {
 	scale := m.Scale
 	if scale == 0 {
 		scale = kv.K.Cols()
 	}
 	dev.RankLines(p, q, kv, min(minferenceBlock, q.Rows()), float32(1/math.Sqrt(float64(scale))))
 	dev.SelectLines(p, m.lines())
-	dev.AttendBlocks(out, q, kv, p, spans)
-}
-
-// Queries are those asked for, and the last.
-func (m MInference) Queries(buf []kernels.Span, first, rows int, spans []kernels.Span) []kernels.Span {
-	if m.dense(first, rows) {
-		return append(buf, spans...)
-	}
-	return wholeBlocks(buf, minferenceBlock, first, rows, spans, min(minferenceBlock, rows))
 }

@@ -97,16 +97,16 @@ func (c small) run(t *testing.T, dev kernels.Device, m attention.Method, spans .
 		for i := range all.Float32() {
 			all.Float32()[i] = float32(math.NaN())
 		}
-		for _, s := range m.Queries(nil, c.first, c.rows, spans) {
+		for _, s := range attention.Queries(nil, m, c.first, c.rows, spans) {
 			copy(all.Float32()[s.Lo*c.heads*c.dim:s.Hi*c.heads*c.dim], q.Float32()[s.Lo*c.heads*c.dim:])
 		}
 		q = all
 	}
 	var p *kernels.Plan
-	if s := m.Shape(kernels.PlanShape{Heads: c.heads, KVHeads: c.kvHeads, HeadDim: c.dim, Capacity: c.keys(), Rows: c.rows}); s.Block > 0 {
+	if s := m.Layout().Shape(kernels.PlanShape{Heads: c.heads, KVHeads: c.kvHeads, HeadDim: c.dim, Capacity: c.keys(), Rows: c.rows}); s.Block > 0 {
 		p = kernels.NewPlan(dev, s)
 	}
-	m.Prefill(dev, p, out, q, kv, c.first, spans)
+	attention.Prefill(dev, m, p, out, q, kv, c.first, spans)
 	if err := dev.Err(); err != nil {
 		t.Fatal(err)
 	}

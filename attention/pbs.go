@@ -32,14 +32,29 @@ import (
 //     the block that holds key 0, where attention sinks gather, and the query block's own segment.
 //  5. Attend: softmax over the kept keys alone.
 //
-// Defaults are the paper's: B 128, S 256, tau 0.9. A higher tau keeps more. tau of 1 keeps all blocks, and so does a row whose
-// sum rounding keeps below tau (the published code then keeps none). Prompts of at most one segment are dense, as decode is.
+// Of the causal blocks of six blocks of queries, with segments of two:
+//
+//	        k0 k1 | k2 k3 | k4 k5
+//	q0    | ■  □  |       |            ■ always kept: the own segment, and here k0, to which key 0 was sorted
+//	q1    | ■  ■  |       |            □ right of the diagonal, kept too: after sorting it may hold keys of the past
+//	q2    | ■  ·  | ■  □  |            ● kept because tau asks for it
+//	q3    | ■  ●  | ■  ■  |            · left out
+//	q4    | ■  ·  | ●  ·  | ■  □
+//	q5    | ■  ·  | ·  ●  | ■  ■
+//
+// Defaults are the paper's: B 128, S 256, tau 0.9, permute on, first on. A higher tau keeps more, and a tau of 1 keeps all.
+// Prompts of at most one segment are dense, as decode is.
+//
+// Quirks of the published code, kept: ranking looks at keys without a causal mask, and not at those of the tail; means divide by B also
+// over the end of the prompt, so that a short last block of keys scores low; "first" follows key 0 to the block it was sorted
+// into. Not kept: where rounding leaves a row's sum below tau it keeps none of the row's candidates, and we all of them, so that
+// tau=1 is dense attention; its sort is not stable; it wants as many queries as keys.
 //
 // Where the cache already holds a prefix, the new queries keep their absolute positions and blocks, the last min(B, new) of them
 // rank the keys, old and new, and at most B new queries are dense.
 type PBS struct {
-	Block, Segment int
-	Tau            float64
+	Block, Segment int     // tokens
+	Tau            float64 // 0 to 1: probability to keep
 	Permute        bool    // off: keys stay in order, the rest is the same
 	First          bool    // always keep the block that holds key 0
 	Density        float64 // above 0: keep this share of the causal blocks instead of tau's mass, to measure time
@@ -47,7 +62,7 @@ type PBS struct {
 
 func (s *settings) pbs() PBS {
 	m := PBS{}
-	m.Block, m.Segment = s.blocks(128, 256)
+	m.Block, m.Segment = s.blocks()
 	m.Tau = s.fraction("tau", 0.9)
 	m.Permute = s.onOff("permute", true)
 	m.First = s.onOff("first", true)
@@ -56,72 +71,44 @@ func (s *settings) pbs() PBS {
 }
 
 // String returns all settings.
-func (m PBS) String() string {
-	spec := fmt.Sprintf("pbs:block=%d,segment=%d,tau=%s,permute=%s,first=%s", m.Block, m.Segment, number(m.Tau), onOff(m.Permute), onOff(m.First))
-	if m.Density > 0 {
-		spec += ",density=" + number(m.Density)
+func (m PBS) String() string { return m.spec("pbs", "") }
+
+// spec writes the settings, with a variant's own among them.
+func (m PBS) spec(name, own string) string {
+	return fmt.Sprintf("%s:block=%d,segment=%d,%stau=%s,permute=%s,first=%s%s", name, m.Block, m.Segment, own, number(m.Tau), onOff(m.Permute), onOff(m.First), density(m.Density))
+}
+
+// Layout has the last block of queries rank the keys.
+func (m PBS) Layout() Layout {
+	l := Layout{Block: m.Block, Segment: m.Segment, Least: m.Segment}
+	if m.Permute {
+		l.Last = m.Block
 	}
-	return spec
+	return l
 }
 
-// Shape completes s.
-func (m PBS) Shape(s kernels.PlanShape) kernels.PlanShape {
-	s.Block, s.Segment = m.Block, m.Segment
-	return s
+// Choose runs steps 1 to 4.
+func (m PBS) Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV, spans []kernels.Span) {
+	m.permute(dev, p, q, kv)
+	dev.PoolBlocks(p, q, kv, spans)
+	dev.SelectBlocks(p, m.rule(), spans)
 }
 
-// dense reports whether rows queries at first attend to every key.
-func (m PBS) dense(first, rows int) bool {
-	return first+rows <= m.Segment || rows <= m.Block && first > 0
-}
-
-// Prefill runs the five steps, which fill p but for the last.
-func (m PBS) Prefill(dev kernels.Device, p *kernels.Plan, out, q kernels.Tensor, kv kernels.KV, first int, spans []kernels.Span) {
-	p.Begin(first, q.Rows())
-	if p.Dense = m.dense(first, q.Rows()); p.Dense {
-		Full{}.Prefill(dev, nil, out, q, kv, first, spans)
-		return
-	}
+// permute runs steps 1 and 2.
+func (m PBS) permute(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV) {
 	if p.Permuted = m.Permute; m.Permute {
 		dev.RankKeys(p, q, kv)
 		dev.SortKeys(p)
 	}
-	dev.PoolBlocks(p, q, kv, spans)
-	dev.SelectBlocks(p, kernels.Selection{Tau: m.Tau, KeepFirst: m.First, Density: m.Density}, spans)
-	dev.AttendBlocks(out, q, kv, p, spans)
 }
 
-// Queries are the blocks that meet spans, and the queries that rank.
-func (m PBS) Queries(buf []kernels.Span, first, rows int, spans []kernels.Span) []kernels.Span {
-	if m.dense(first, rows) {
-		return append(buf, spans...)
-	}
-	rank := 0
-	if m.Permute {
-		rank = min(m.Block, rows)
-	}
-	return wholeBlocks(buf, m.Block, first, rows, spans, rank)
+// rule is that of step 4.
+func (m PBS) rule() kernels.Selection {
+	return kernels.Selection{Tau: m.Tau, KeepFirst: m.First, Density: m.Density}
 }
 
-// wholeBlocks appends spans widened to blocks, and the last rows, to buf; what touches is joined.
-func wholeBlocks(buf []kernels.Span, block, first, rows int, spans []kernels.Span, last int) []kernels.Span {
-	start := len(buf)
-	add := func(s kernels.Span) {
-		for n := len(buf); n > start && s.Lo <= buf[n-1].Hi; n-- {
-			s = kernels.Span{Lo: min(s.Lo, buf[n-1].Lo), Hi: max(s.Hi, buf[n-1].Hi)}
-			buf = buf[:n-1]
-		}
-		buf = append(buf, s)
-	}
-	for _, s := range spans {
-		if s.Lo == s.Hi {
-			continue
-		}
-		lo, hi := (first+s.Lo)/block*block-first, ((first+s.Hi-1)/block+1)*block-first
-		add(kernels.Span{Lo: max(lo, 0), Hi: min(hi, rows)})
-	}
-	if last > 0 {
-		add(kernels.Span{Lo: rows - last, Hi: rows})
-	}
-	return buf
+func (m PBS) unpermuted() (Method, bool) {
+	permute := m.Permute
+	m.Permute = false
+	return m, permute
 }

@@ -39,7 +39,7 @@ func TestQueries(t *testing.T) {
 		spans := drawSpans(rng, rows)
 		for _, m := range blockMethods(0.5) {
 			want := []kernels.Span{{Lo: -3, Hi: 5}}
-			got := m.Queries(slices.Clone(want), first, rows, spans)
+			got := attention.Queries(slices.Clone(want), m, first, rows, spans)
 			for i := range rows {
 				switch n := len(want) - 1; {
 				case !reads(m, first, rows, spans, i):
@@ -59,7 +59,7 @@ func TestQueries(t *testing.T) {
 // An empty span asks for no queries, wherever in a block it lies.
 func TestQueriesOfEmptySpans(t *testing.T) {
 	for _, m := range []attention.Method{attention.PBS{Block: 16, Segment: 32, Tau: 0.5}, attention.MeanPool{Block: 16, Tau: 0.5}} {
-		got := m.Queries(nil, 5, 200, []kernels.Span{{Lo: 7, Hi: 7}, {Lo: 11, Hi: 11}, {Lo: 100, Hi: 101}, {Lo: 170, Hi: 170}})
+		got := attention.Queries(nil, m, 5, 200, []kernels.Span{{Lo: 7, Hi: 7}, {Lo: 11, Hi: 11}, {Lo: 100, Hi: 101}, {Lo: 170, Hi: 170}})
 		if want := []kernels.Span{{Lo: 91, Hi: 107}}; !slices.Equal(got, want) {
 			t.Errorf("%v reads %v, want %v", m, got, want)
 		}
@@ -69,7 +69,7 @@ func TestQueriesOfEmptySpans(t *testing.T) {
 // reads says whether row i is read for spans: it is in a block that meets one or, where keys are ranked, among the last rows.
 // Dense methods read the spans alone.
 func reads(m attention.Method, first, rows int, spans []kernels.Span, i int) bool {
-	shape, lo, hi := m.Shape(kernels.PlanShape{}), i, i+1
+	shape, lo, hi := m.Layout().Shape(kernels.PlanShape{}), i, i+1
 	if dense := first+rows <= shape.Segment || rows <= shape.Block && first > 0; !dense {
 		if pbs, ok := m.(attention.PBS); ok && pbs.Permute && i >= rows-shape.Block {
 			return true
@@ -106,11 +106,11 @@ func newPrompt(dev kernels.Device, rng *rand.Rand, first, rows int) prompt {
 // prefill runs m for spans; rows outside them stay zero.
 func (p prompt) prefill(dev kernels.Device, m attention.Method, q []float32, spans []kernels.Span) []float32 {
 	var plan *kernels.Plan
-	if shape := m.Shape(kernels.PlanShape{Heads: 4, KVHeads: 2, HeadDim: 32, Capacity: p.first + p.rows, Rows: p.rows}); shape.Block > 0 {
+	if shape := m.Layout().Shape(kernels.PlanShape{Heads: 4, KVHeads: 2, HeadDim: 32, Capacity: p.first + p.rows, Rows: p.rows}); shape.Block > 0 {
 		plan = kernels.NewPlan(dev, shape)
 	}
 	out := dev.Alloc(kernels.F32, p.rows, 128)
-	m.Prefill(dev, plan, out, dev.Place(kernels.FromFloat32(q, p.rows, 128)), p.kv, p.first, spans)
+	attention.Prefill(dev, m, plan, out, dev.Place(kernels.FromFloat32(q, p.rows, 128)), p.kv, p.first, spans)
 	return out.Float32()
 }
 
@@ -145,7 +145,7 @@ func TestQueriesSuffice(t *testing.T) {
 				for i := range q {
 					q[i] = float32(math.NaN())
 				}
-				for _, s := range m.Queries(nil, p.first, p.rows, spans) {
+				for _, s := range attention.Queries(nil, m, p.first, p.rows, spans) {
 					copy(q[s.Lo*128:s.Hi*128], p.q[s.Lo*128:])
 				}
 				all, some := p.prefill(dev, m, p.q, spans), p.prefill(dev, m, q, spans)

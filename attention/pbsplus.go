@@ -19,10 +19,19 @@ import (
 // is kept anyway. All candidates are complete segments in the past, so there is no mask and nothing is missing. Neighbours in a
 // strided key are neighbours in rank, not in position: each of the σ queries meets one of σ keys of like importance.
 //
+//	          permuted keys of an earlier segment, σ = 4
+//	          most wanted ------> least wanted
+//	q0      |  .  .  .  ●  |  .  .  .  ●  | ...
+//	q1      |  .  .  ●  .  |  .  .  ●  .  |
+//	q2      |  .  ●  .  .  |  .  ●  .  .  |
+//	q3      |  ●  .  .  .  |  ●  .  .  .  |
+//
+// Defaults: those of PBS, and σ 8, which divides B.
+//
 // The paper does not spell the variant out; what is said here of the softmax is ours.
 type PBSPlus struct {
 	PBS
-	Stride int
+	Stride int // tokens
 }
 
 func (s *settings) pbsPlus() PBSPlus {
@@ -32,31 +41,23 @@ func (s *settings) pbsPlus() PBSPlus {
 }
 
 // String returns all settings.
-func (m PBSPlus) String() string {
-	spec := fmt.Sprintf("pbs+:block=%d,segment=%d,stride=%d,tau=%s,permute=%s,first=%s", m.Block, m.Segment, m.Stride, number(m.Tau), onOff(m.Permute), onOff(m.First))
-	if m.Density > 0 {
-		spec += ",density=" + number(m.Density)
-	}
-	return spec
+func (m PBSPlus) String() string { return m.spec("pbs+", fmt.Sprintf("stride=%d,", m.Stride)) }
+
+// Layout is that of PBS, with strides.
+func (m PBSPlus) Layout() Layout {
+	l := m.PBS.Layout()
+	l.Stride = m.Stride
+	return l
 }
 
-// Shape completes s.
-func (m PBSPlus) Shape(s kernels.PlanShape) kernels.PlanShape {
-	s.Block, s.Segment, s.Stride = m.Block, m.Segment, m.Stride
-	return s
+// Choose runs steps 1 to 4.
+func (m PBSPlus) Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV, spans []kernels.Span) {
+	m.permute(dev, p, q, kv)
+	dev.SelectStrided(p, q, kv, m.Stride, m.rule(), spans)
 }
 
-// Prefill runs the five steps of PBS.
-func (m PBSPlus) Prefill(dev kernels.Device, p *kernels.Plan, out, q kernels.Tensor, kv kernels.KV, first int, spans []kernels.Span) {
-	p.Begin(first, q.Rows())
-	if p.Dense = m.dense(first, q.Rows()); p.Dense {
-		Full{}.Prefill(dev, nil, out, q, kv, first, spans)
-		return
-	}
-	if p.Permuted = m.Permute; m.Permute {
-		dev.RankKeys(p, q, kv)
-		dev.SortKeys(p)
-	}
-	dev.SelectStrided(p, q, kv, m.Stride, kernels.Selection{Tau: m.Tau, KeepFirst: m.First, Density: m.Density}, spans)
-	dev.AttendBlocks(out, q, kv, p, spans)
+func (m PBSPlus) unpermuted() (Method, bool) {
+	permute := m.Permute
+	m.Permute = false
+	return m, permute
 }

@@ -84,19 +84,18 @@ func (s *settings) onOff(key string, def bool) bool {
 	return v == "on"
 }
 
-// blocks reads block and segment, which has to be a multiple of it.
-func (s *settings) blocks(block, segment int) (int, int) {
-	given, b := s.values["block"], s.integer("block", block, 16, kernels.MaxSegment)
-	if b > segment && s.values["segment"] == "" {
-		segment = min(b*(segment/block), kernels.MaxSegment/b*b)
+// block reads the tokens of a block.
+func (s *settings) block() int { return s.integer("block", 128, 16, kernels.MaxSegment) }
+
+// blocks reads block and segment, which has to be a multiple of it; where the default one is too short it is two blocks.
+func (s *settings) blocks() (block, segment int) {
+	block, segment = s.block(), 256
+	if block > segment && s.values["segment"] == "" {
+		segment = min(2*block, kernels.MaxSegment/block*block)
 	}
-	if n := s.integer("segment", segment, 16, kernels.MaxSegment); n%b == 0 {
-		return b, n
-	} else if s.err == nil {
-		if given == "" {
-			given = strconv.Itoa(b)
-		}
-		s.fail("segment", strconv.Itoa(n), "a multiple of block="+given)
+	segment = s.integer("segment", segment, 16, kernels.MaxSegment)
+	if segment%block != 0 {
+		s.fail("segment", strconv.Itoa(segment), fmt.Sprintf("a multiple of block=%d", block))
 	}
 	return block, segment
 }
@@ -104,7 +103,7 @@ func (s *settings) blocks(block, segment int) (int, int) {
 // stride reads stride, which has to divide block.
 func (s *settings) stride(block int) int {
 	n := s.integer("stride", 8, 1, block)
-	if block%n != 0 && s.err == nil {
+	if block%n != 0 {
 		s.fail("stride", strconv.Itoa(n), fmt.Sprintf("a divisor of block=%d", block))
 	}
 	return n
@@ -125,6 +124,14 @@ func onOff(on bool) string {
 		return "on"
 	}
 	return "off"
+}
+
+// density is the setting of that name behind the others, which is for measuring and left out where it is 0.
+func density(x float64) string {
+	if x == 0 {
+		return ""
+	}
+	return ",density=" + number(x)
 }
 
 func number(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }

@@ -38,13 +38,13 @@ import (
 // New queries over a cached prefix keep their absolute positions and blocks; positions before them are zeros in the first row.
 // Prompts of one block, and at most B new queries, are dense.
 type XAttention struct {
-	Block, Stride int
-	Threshold     float64
-	Chunk         int // above 0: queries below it are chosen for as in the published code's first chunk
+	Block, Stride int     // tokens
+	Threshold     float64 // 0 to 1: share of the row's weight to keep
+	Chunk         int     // tokens, above 0: queries below it are chosen for as in the published code's first chunk
 }
 
 func (s *settings) xattention() XAttention {
-	m := XAttention{Block: s.integer("block", 128, 16, kernels.MaxSegment), Threshold: s.fraction("threshold", 0.9)}
+	m := XAttention{Block: s.block(), Threshold: s.fraction("threshold", 0.9)}
 	m.Stride = s.stride(m.Block)
 	m.Chunk = s.integer("chunk", 0, 0, math.MaxInt32)
 	return m
@@ -59,32 +59,12 @@ func (m XAttention) String() string {
 	return spec
 }
 
-// Shape completes s: a segment is a block.
-func (m XAttention) Shape(s kernels.PlanShape) kernels.PlanShape {
-	s.Block, s.Segment, s.Stride = m.Block, m.Block, m.Stride
-	return s
+// Layout has no segments but blocks.
+func (m XAttention) Layout() Layout {
+	return Layout{Block: m.Block, Segment: m.Block, Stride: m.Stride, Least: m.Block}
 }
 
-// Prefill scores, selects and attends.
-func (m XAttention) Prefill(dev kernels.Device, p *kernels.Plan, out, q kernels.Tensor, kv kernels.KV, first int, spans []kernels.Span) {
-	p.Begin(first, q.Rows())
-	if p.Dense = fewQueries(m.Block, m.Block, first, q.Rows()); p.Dense {
-		Full{}.Prefill(dev, nil, out, q, kv, first, spans)
-		return
-	}
+// Choose scores and selects.
+func (m XAttention) Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV, spans []kernels.Span) {
 	dev.SelectStrided(p, q, kv, m.Stride, kernels.Selection{Tau: m.Threshold, Own: true, KeepFirst: true, Counted: true, Surplus: m.Chunk / m.Block}, spans)
-	dev.AttendBlocks(out, q, kv, p, spans)
-}
-
-// Queries are the blocks that meet spans.
-func (m XAttention) Queries(buf []kernels.Span, first, rows int, spans []kernels.Span) []kernels.Span {
-	if fewQueries(m.Block, m.Block, first, rows) {
-		return append(buf, spans...)
-	}
-	return wholeBlocks(buf, m.Block, first, rows, spans, 0)
-}
-
-// fewQueries reports whether a prefill is too short to be sparse: least keys in all, or a block of new queries.
-func fewQueries(block, least, first, rows int) bool {
-	return first+rows <= least || rows <= block && first > 0
 }

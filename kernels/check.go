@@ -20,8 +20,7 @@ func (s PlanShape) check() {
 // Check panics unless op finds the plan's queries and keys within what it was made for. op is the operation's name.
 func (p *Plan) Check(op string) {
 	s := p.shape
-	most, _ := s.blocks()
-	if p.Rows < 1 || p.First < 0 || p.Keys() > s.Capacity || p.Block != s.Block || p.Segment != s.Segment || p.QueryBlocks() > most {
+	if p.Rows < 1 || p.First < 0 || p.Keys() > s.Capacity || p.Block != s.Block || p.Segment != s.Segment || p.Rows > s.Rows {
 		panic(fmt.Sprintf("kernels: %s of %d queries at %d in blocks of %d and segments of %d by a plan of %+v", op, p.Rows, p.First, p.Block, p.Segment, s))
 	}
 }
@@ -46,12 +45,24 @@ func (p *Plan) CheckQueries(op string, compute DType, q Tensor) {
 	}
 }
 
+// CheckAttend is CheckInputs for AttendBlocks, whose output is shaped like its queries, and CheckSpans.
+func (p *Plan) CheckAttend(compute DType, out, q Tensor, kv KV, spans []Span) {
+	p.CheckInputs("AttendBlocks", compute, q, kv)
+	p.CheckSpans("AttendBlocks", spans)
+	if out.DType != q.DType || out.Dims != q.Dims {
+		panic(fmt.Sprintf("kernels: AttendBlocks of q %v %v to out %v %v", q.DType, q.Dims, out.DType, out.Dims))
+	}
+	if p.Striped {
+		p.CheckLines("AttendBlocks with columns")
+	}
+}
+
 // CheckSpans panics unless spans ascend, do not overlap and lie within the plan's queries. An empty one stands for no query.
 func (p *Plan) CheckSpans(op string, spans []Span) {
 	last := 0
 	for _, s := range spans {
 		if s.Lo < last || s.Hi < s.Lo || s.Hi > p.Rows {
-			panic(fmt.Sprintf("kernels: %s for queries %v of %d: want ranges that ascend", op, spans, p.Rows))
+			panic(fmt.Sprintf("kernels: %s for queries %d to %d of %d after %d: want ranges that ascend", op, s.Lo, s.Hi, p.Rows, last))
 		}
 		last = s.Hi
 	}
@@ -76,5 +87,19 @@ func (p *Plan) CheckLines(op string) {
 func (p *Plan) CheckLast(op string, last int) {
 	if last < 1 || last > min(p.Block, p.Rows) {
 		panic(fmt.Sprintf("kernels: %s over the last %d of %d queries in blocks of %d", op, last, p.Rows, p.Block))
+	}
+}
+
+// Check panics where a number of lines is negative.
+func (l Lines) Check(op string) {
+	if min(l.Columns, l.Diagonals, l.Sink, l.Recent) < 0 {
+		panic(fmt.Sprintf("kernels: %s of %+v", op, l))
+	}
+}
+
+// Check panics where a number of blocks is negative.
+func (f Flex) Check(op string) {
+	if f.Least < 0 {
+		panic(fmt.Sprintf("kernels: %s by %+v", op, f))
 	}
 }

@@ -36,6 +36,14 @@ type Device interface {
 	Sparse
 }
 
+// Stepper is a Device that can record the operations of a decode step once and repeat them at other positions.
+type Stepper interface {
+	// Step queues one decode step: the token id at a position. queue queues its operations, for Embed of that id alone and one row at
+	// that position throughout; it may be called or not, as an earlier step of the same key is repeated instead. Steps of one
+	// key differ in id and position alone.
+	Step(key any, position int, id int32, queue func() error) error
+}
+
 // Memory is the life of tensors on a Device.
 type Memory interface {
 	// Compute is the dtype in which the device wants the inputs of its matrix products and attention (the outputs of

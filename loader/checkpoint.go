@@ -142,15 +142,6 @@ func (c *Checkpoint) Has(name string) bool {
 	return ok
 }
 
-// Names lists all tensors in the order of the files.
-func (c *Checkpoint) Names() []string {
-	names := make([]string, len(c.tensors))
-	for i, t := range c.tensors {
-		names[i] = t.Name
-	}
-	return names
-}
-
 // Tensors describes all tensors in the order of the files.
 func (c *Checkpoint) Tensors() []Info {
 	list := make([]Info, len(c.tensors))

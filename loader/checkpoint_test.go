@@ -55,7 +55,7 @@ func TestTensor(t *testing.T) {
 	file := filepath.Join(dir, singleName)
 	c := mustOpen(t, dir)
 
-	if got := c.Names(); !slices.Equal(got, []string{"model.x.weight", "ids", "four"}) {
+	if got := c.Unread(); !slices.Equal(got, []string{"model.x.weight", "ids", "four"}) {
 		t.Errorf("names %q", got)
 	}
 	if !c.Has("ids") || c.Has("idx") {

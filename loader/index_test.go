@@ -69,8 +69,8 @@ func TestIndex(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			if len(c.Warnings()) > 0 || len(c.Names()) != 2 {
-				t.Errorf("warnings %q, names %q", c.Warnings(), c.Names())
+			if len(c.Warnings()) > 0 || len(c.Tensors()) != 2 {
+				t.Errorf("warnings %q, tensors %v", c.Warnings(), c.Tensors())
 			}
 		})
 	}

@@ -26,7 +26,7 @@ func BuiltinConfig(name string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("config %s: %w", name, err)
 	}
-	cfg.Sampling = Sampling{TopP: 1, RepetitionPenalty: 1}
+	cfg.Sampling = Greedy()
 	return cfg, nil
 }
 

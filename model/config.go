@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"math"
 	"path/filepath"
-	"strings"
 
 	"github.com/pbs-run/pbs-run/kernels"
 	"github.com/pbs-run/pbs-run/loader"
@@ -105,7 +104,7 @@ func ReadConfig(dir string) (Config, error) {
 	gen := filepath.Join(dir, "generation_config.json")
 	switch err := cfg.readGeneration(gen); {
 	case errors.Is(err, fs.ErrNotExist):
-		cfg.Sampling = Sampling{TopP: 1, RepetitionPenalty: 1}
+		cfg.Sampling = Greedy()
 	case err != nil:
 		return Config{}, err
 	}
@@ -305,9 +304,4 @@ func (c Config) Params() int64 {
 		n += size
 	}
 	return n
-}
-
-// Family is the short name of the architecture: llama or qwen2.
-func (c Config) Family() string {
-	return strings.ToLower(strings.TrimSuffix(c.Architecture, "ForCausalLM"))
 }

@@ -122,6 +122,7 @@ func TestConfigKeys(t *testing.T) {
 	config["rope_parameters"] = map[string]any{"rope_type": "llama3", "rope_theta": 1e6, "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 64}
 	config["dual_chunk_attention_config"] = map[string]any{"original_max_position_embeddings": 500}
 	delete(config, "num_key_value_heads")
+	delete(config, "eos_token_id")
 	cfg, err := model.ReadConfig(writeConfig(t, config, ""))
 	if err != nil {
 		t.Fatal(err)
@@ -133,13 +134,16 @@ func TestConfigKeys(t *testing.T) {
 	if cfg.MaxPositions != 500 {
 		t.Errorf("context limit with dual chunk attention: got %d, want 500", cfg.MaxPositions)
 	}
+	if len(cfg.EOS) != 0 {
+		t.Errorf("no eos_token_id: got %v", cfg.EOS)
+	}
 	if cfg.KVHeads != 4 || cfg.HeadDim != 16 {
 		t.Errorf("defaults: got %d kv heads of %d, want 4 of 16", cfg.KVHeads, cfg.HeadDim)
 	}
 }
 
 func TestGenerationConfig(t *testing.T) {
-	plain := model.Sampling{TopP: 1, RepetitionPenalty: 1}
+	plain := model.Greedy()
 	for _, c := range []struct {
 		file string
 		eos  []int32
@@ -151,6 +155,8 @@ func TestGenerationConfig(t *testing.T) {
 		{`{"eos_token_id": 3}`, []int32{3}, plain, ""},
 		{`{"eos_token_id": [3, 4]}`, []int32{3, 4}, plain, ""},
 		{`{"eos_token_id": null}`, []int32{7}, plain, ""},
+		{`{"eos_token_id": []}`, []int32{}, plain, ""},
+		{`{"eos_token_id": [3, null]}`, nil, plain, "eos_token_id [3, null]"},
 		{`{"eos_token_id": [3, 100]}`, nil, plain, "eos_token_id 100"},
 		{`{"eos_token_id": 1.5}`, nil, plain, "eos_token_id"},
 		{`{"temperature": 0.6}`, []int32{7}, plain, ""}, // not used without do_sample

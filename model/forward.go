@@ -15,6 +15,22 @@ import (
 // The last layer's output matters only where somebody asks for logits. So there it computes K and V of every row, which
 // later tokens attend to, but q, attention and MLP of the wanted rows alone.
 func (s *Session) forward(ctx context.Context, ids []int32, want []int) error {
+	dev, ok := s.m.dev.(kernels.Stepper)
+	if !ok || len(ids) > 1 || s.AfterLayer != nil || s.BeforeAttention != nil {
+		return s.pass(ctx, ids, want)
+	}
+	return dev.Step(decodeStep{s, len(want), s.WholeLastLayer}, s.cache.Len(), ids[0], func() error { return s.pass(ctx, ids, want) })
+}
+
+// decodeStep is what a decode step depends on beside its token and position.
+type decodeStep struct {
+	s     *Session
+	want  int
+	whole bool
+}
+
+// pass is forward, one operation after the other.
+func (s *Session) pass(ctx context.Context, ids []int32, want []int) error {
 	dev, m, first := s.m.dev, s.m, s.cache.Len()
 	n := len(ids)
 	dev.Embed(s.resid.Slice(0, n), m.embed, ids) // [n, hidden]
@@ -45,7 +61,7 @@ func (s *Session) forward(ctx context.Context, ids []int32, want []int) error {
 		if err := s.beforeAttention(i, method, plan, q, kv, first, sp.outputs); err != nil {
 			return err
 		}
-		method.Prefill(dev, plan, q, q, kv, first, sp.outputs) // [n, heads·headDim]
+		attention.Prefill(dev, method, plan, q, q, kv, first, sp.outputs) // [n, heads·headDim]
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -101,8 +117,7 @@ func (s *Session) beforeAttention(i int, method attention.Method, plan *kernels.
 	if !s.CompareUnpermuted || q.Rows() == 1 {
 		return nil
 	}
-	p, ok := method.(attention.Permuter)
-	ok = ok && p.SelectUnpermuted(s.m.dev, plan, q, kv, first, outputs)
+	ok := attention.ChooseUnpermuted(s.m.dev, method, plan, q, kv, first, outputs)
 	return s.density.recordUnpermuted(s.m.dev, i, plan, outputs, ok)
 }
 

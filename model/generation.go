@@ -1,6 +1,7 @@
 package model
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 
@@ -20,7 +21,7 @@ func (l *idList) UnmarshalJSON(b []byte) error {
 		return nil
 	}
 	var many []int32
-	if err := json.Unmarshal(b, &many); err != nil {
+	if err := json.Unmarshal(b, &many); err != nil || bytes.Contains(b, []byte("null")) { // a null in a list is not 0
 		return fmt.Errorf("eos_token_id %.40s: want an integer or a list of integers", b)
 	}
 	*l = many
@@ -48,7 +49,7 @@ func (c *Config) readGeneration(path string) error {
 	if f.EOS != nil {
 		c.EOS = f.EOS
 	}
-	s := Sampling{TopP: 1, RepetitionPenalty: 1}
+	s := Greedy()
 	if f.RepetitionPenalty != nil {
 		s.RepetitionPenalty = *f.RepetitionPenalty
 	}

@@ -2,17 +2,12 @@ package model_test
 
 import (
 	"context"
-	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"testing"
 
-	"github.com/nlpodyssey/safetensors"
-
 	"github.com/pbs-run/pbs-run/attention"
+	"github.com/pbs-run/pbs-run/internal/goldentest"
 	"github.com/pbs-run/pbs-run/kernels"
 	"github.com/pbs-run/pbs-run/kernels/cpu"
 	"github.com/pbs-run/pbs-run/loader"
@@ -23,64 +18,19 @@ var goldenModels = []string{
 	"llama3-d32-bf16", "llama3-d32-f32", "llama3-d128-bf16", "llama3-d128-f32", "llama-tied-bf16", "llama-f16", "qwen2-d32-bf16-sharded",
 }
 
-// golden is what Hugging Face transformers computed for one model, in float32, over the stored weights.
-type golden struct {
-	t    *testing.T
-	data safetensors.SafeTensors
-	info struct {
-		Runs map[string]struct {
-			BF16RMS float64 `json:"err_bf16run_vs_f32_logits_rms"`
+// bf16RMS is how far the reference's own bfloat16 runs are from its float32 ones, by prompt length.
+func bf16RMS(g goldentest.File) map[int]float64 {
+	var info struct {
+		Runs map[int]struct {
+			RMS float64 `json:"err_bf16run_vs_f32_logits_rms"`
 		} `json:"runs"`
 	}
-}
-
-func readGolden(t *testing.T, name string) *golden {
-	t.Helper()
-	g := &golden{t: t}
-	base := filepath.Join("..", "testdata", "golden", name)
-	b, err := os.ReadFile(base + ".safetensors")
-	if err != nil {
-		t.Fatal(err)
+	g.JSON(&info)
+	rms := map[int]float64{}
+	for n, run := range info.Runs {
+		rms[n] = run.RMS
 	}
-	if g.data, err = safetensors.Deserialize(b); err != nil {
-		t.Fatal(err)
-	}
-	if b, err = os.ReadFile(base + ".json"); err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(b, &g.info); err != nil {
-		t.Fatal(err)
-	}
-	return g
-}
-
-func (g *golden) bytes(name string) []byte {
-	g.t.Helper()
-	v, ok := g.data.Tensor(name)
-	if !ok {
-		g.t.Fatalf("golden data has no %s", name)
-	}
-	return v.Data()
-}
-
-func (g *golden) ints(name string) []int32 {
-	g.t.Helper()
-	b := g.bytes(name)
-	out := make([]int32, len(b)/4)
-	for i := range out {
-		out[i] = int32(binary.LittleEndian.Uint32(b[4*i:]))
-	}
-	return out
-}
-
-func (g *golden) floats(name string) []float32 {
-	g.t.Helper()
-	b := g.bytes(name)
-	out := make([]float32, len(b)/4)
-	for i := range out {
-		out[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
-	}
-	return out
+	return rms
 }
 
 // isas are the instruction sets this host has.
@@ -95,10 +45,23 @@ func isas() []string {
 	return have
 }
 
+// forEachModel runs f for every reference model on every instruction set.
+func forEachModel(t *testing.T, f func(t *testing.T, isa, name string)) {
+	for _, isa := range isas() {
+		for _, name := range goldenModels {
+			t.Run(isa+"/"+name, func(t *testing.T) { f(t, isa, name) })
+		}
+	}
+}
+
 // open loads a golden model on a device that lives until the test ends.
 func open(t testing.TB, name string, opt cpu.Options) (*model.Model, *cpu.Device) {
 	t.Helper()
-	dir := filepath.Join("..", "testdata", "models", name)
+	return openDir(t, goldentest.Path(t, "models", name), opt)
+}
+
+func openDir(t testing.TB, dir string, opt cpu.Options) (*model.Model, *cpu.Device) {
+	t.Helper()
 	cfg, err := model.ReadConfig(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -148,25 +111,21 @@ const (
 )
 
 func TestGoldenLogits(t *testing.T) {
-	for _, isa := range isas() {
-		for _, name := range goldenModels {
-			t.Run(isa+"/"+name, func(t *testing.T) {
-				g := readGolden(t, name)
-				m, dev := open(t, name, cpu.Options{ISA: isa, F32: true})
-				s := session(t, m, dev, 1500, 1500, kernels.F32)
-				for _, n := range []int{1, 7, 130, 700, 1500} {
-					p := fmt.Sprintf("len%d.", n)
-					ids, want := g.ints(p+"input_ids"), g.floats(p+"logits")
-					got := logitsAt(t, s, ids, g.ints(p+"positions"))
-					worst, _ := distance(got, want)
-					t.Logf("%d tokens: worst difference %.1e", n, worst)
-					if !(worst <= maxLogitError) {
-						t.Errorf("%d tokens: logits differ by %g, want at most %g", n, worst, maxLogitError)
-					}
-				}
-			})
+	forEachModel(t, func(t *testing.T, isa, name string) {
+		g := goldentest.Model(t, name)
+		m, dev := open(t, name, cpu.Options{ISA: isa, F32: true})
+		s := session(t, m, dev, 1500, 1500, kernels.F32)
+		for _, n := range []int{1, 7, 130, 700, 1500} {
+			p := fmt.Sprintf("len%d.", n)
+			ids, want := g.Ints(p+"input_ids"), g.Floats(p+"logits")
+			got := logitsAt(t, s, ids, g.Ints(p+"positions"))
+			worst, _ := distance(got, want)
+			t.Logf("%d tokens: worst difference %.1e", n, worst)
+			if !(worst <= maxLogitError) {
+				t.Errorf("%d tokens: logits differ by %g, want at most %g", n, worst, maxLogitError)
+			}
 		}
-	}
+	})
 }
 
 func logitsAt(t *testing.T, s *model.Session, ids, positions []int32) []float32 {
@@ -190,12 +149,12 @@ func logitsAt(t *testing.T, s *model.Session, ids, positions []int32) []float32 
 func TestGoldenHidden(t *testing.T) {
 	for _, name := range goldenModels {
 		t.Run(name, func(t *testing.T) {
-			g := readGolden(t, name)
+			g := goldentest.Model(t, name)
 			m, dev := open(t, name, cpu.Options{F32: true})
 			s := session(t, m, dev, 700, 700, kernels.F32)
 			s.WholeLastLayer = true
-			ids, positions := g.ints("len700.input_ids"), g.ints("len700.positions")
-			want, hidden := g.floats("len700.hidden"), m.Hidden
+			ids, positions := g.Ints("len700.input_ids"), g.Ints("len700.positions")
+			want, hidden := g.Floats("len700.hidden"), m.Hidden
 			s.AfterLayer = func(layer int, resid kernels.Tensor) error {
 				for i, p := range positions {
 					got := resid.Slice(int(p), int(p)+1).Float32()
@@ -214,62 +173,55 @@ func TestGoldenHidden(t *testing.T) {
 // TestGoldenReduced holds reduced precision to the error of the reference's own bfloat16 run: no more of it with f32
 // arithmetic over a bf16 cache, 1.5 times with bf16 products.
 func TestGoldenReduced(t *testing.T) {
-	for _, isa := range isas() {
+	forEachModel(t, func(t *testing.T, isa, name string) {
+		g := goldentest.Model(t, name)
+		bars := bf16RMS(g)
 		for _, f32 := range []bool{true, false} {
-			for _, name := range goldenModels {
-				t.Run(fmt.Sprintf("%s/f32=%v/%s", isa, f32, name), func(t *testing.T) {
-					g := readGolden(t, name)
-					m, dev := open(t, name, cpu.Options{ISA: isa, F32: f32})
-					limit := 1.5
-					if dev.Compute() == kernels.F32 {
-						limit = 1
-					}
-					s := session(t, m, dev, 1500, 1500, kernels.BF16)
-					for _, n := range []int{7, 130, 700, 1500} {
-						p := fmt.Sprintf("len%d.", n)
-						_, rms := distance(logitsAt(t, s, g.ints(p+"input_ids"), g.ints(p+"positions")), g.floats(p+"logits"))
-						bar := limit * g.info.Runs[fmt.Sprint(n)].BF16RMS
-						t.Logf("%d tokens: rms %.4f of %.4f", n, rms, bar)
-						if !(rms <= bar) {
-							t.Errorf("%d tokens: rms error %g, want at most %g", n, rms, bar)
-						}
-					}
-				})
+			m, dev := open(t, name, cpu.Options{ISA: isa, F32: f32})
+			limit := 1.5
+			if dev.Compute() == kernels.F32 {
+				limit = 1
+			}
+			s := session(t, m, dev, 1500, 1500, kernels.BF16)
+			for _, n := range []int{7, 130, 700, 1500} {
+				p := fmt.Sprintf("len%d.", n)
+				_, rms := distance(logitsAt(t, s, g.Ints(p+"input_ids"), g.Ints(p+"positions")), g.Floats(p+"logits"))
+				bar := limit * bars[n]
+				t.Logf("f32 %v, %d tokens: rms %.4f of %.4f", f32, n, rms, bar)
+				if !(rms <= bar) {
+					t.Errorf("f32 %v, %d tokens: rms error %g, want at most %g", f32, n, rms, bar)
+				}
 			}
 		}
-	}
+	})
 }
 
 func TestGoldenGreedy(t *testing.T) {
-	for _, isa := range isas() {
-		for _, name := range goldenModels {
-			t.Run(isa+"/"+name, func(t *testing.T) {
-				g := readGolden(t, name)
-				m, dev := open(t, name, cpu.Options{ISA: isa, F32: true})
-				s := session(t, m, dev, 800, 700, kernels.F32)
-				for _, n := range []int{7, 130, 700} {
-					p := fmt.Sprintf("len%d.", n)
-					want, margin := g.ints(p+"greedy_tokens"), g.floats(p+"greedy_margin")
-					s.Truncate(0)
-					opt := model.Options{Sampling: model.Sampling{TopP: 1, RepetitionPenalty: 1}, MaxNew: len(want), IgnoreEOS: true}
-					i := 0
-					for id, err := range s.Generate(context.Background(), g.ints(p+"input_ids"), opt) {
-						if err != nil {
-							t.Fatal(err)
-						}
-						if margin[i] < 2*maxLogitError {
-							break // a tie: what follows is not comparable
-						}
-						if id != want[i] {
-							t.Fatalf("%d tokens: token %d is %d, want %d", n, i, id, want[i])
-						}
-						i++
-					}
-					if i == 0 {
-						t.Errorf("%d tokens: nothing was compared", n)
-					}
+	forEachModel(t, func(t *testing.T, isa, name string) {
+		g := goldentest.Model(t, name)
+		m, dev := open(t, name, cpu.Options{ISA: isa, F32: true})
+		s := session(t, m, dev, 800, 700, kernels.F32)
+		for _, n := range []int{7, 130, 700} {
+			p := fmt.Sprintf("len%d.", n)
+			want, margin := g.Ints(p+"greedy_tokens"), g.Floats(p+"greedy_margin")
+			s.Truncate(0)
+			opt := model.Options{Sampling: model.Greedy(), MaxNew: len(want), IgnoreEOS: true}
+			i := 0
+			for id, err := range s.Generate(context.Background(), g.Ints(p+"input_ids"), opt) {
+				if err != nil {
+					t.Fatal(err)
 				}
-			})
+				if margin[i] < 2*maxLogitError {
+					break // a tie: what follows is not comparable
+				}
+				if id != want[i] {
+					t.Fatalf("%d tokens: token %d is %d, want %d", n, i, id, want[i])
+				}
+				i++
+			}
+			if i == 0 {
+				t.Errorf("%d tokens: nothing was compared", n)
+			}
 		}
-	}
+	})
 }

@@ -78,7 +78,7 @@ func (c Config) sparseShapes(p Plan) map[kernels.PlanShape]*kernels.Plan {
 }
 
 func (c Config) sparseShape(p Plan, layer int) kernels.PlanShape {
-	return p.method(layer).Shape(kernels.PlanShape{Heads: c.Heads, KVHeads: c.KVHeads, HeadDim: c.HeadDim, Capacity: p.Capacity, Rows: p.Rows})
+	return p.method(layer).Layout().Shape(kernels.PlanShape{Heads: c.Heads, KVHeads: c.KVHeads, HeadDim: c.HeadDim, Capacity: p.Capacity, Rows: p.Rows})
 }
 
 func (c Config) logitRows(rows int) int {

@@ -17,6 +17,9 @@ type Sampling struct {
 	Seed              uint64
 }
 
+// Greedy takes the likeliest token.
+func Greedy() Sampling { return Sampling{TopP: 1, RepetitionPenalty: 1} }
+
 // Validate checks every field's range.
 func (s Sampling) Validate() error {
 	switch {

@@ -7,7 +7,7 @@ import (
 )
 
 func TestSamplingValidate(t *testing.T) {
-	ok := Sampling{TopP: 1, RepetitionPenalty: 1}
+	ok := Greedy()
 	for _, change := range []func(*Sampling){
 		func(s *Sampling) { s.Temperature = -1 },
 		func(s *Sampling) { s.Temperature = math.NaN() },

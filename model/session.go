@@ -32,7 +32,7 @@ type Session struct {
 	act    kernels.Tensor // [tile, intermediate]
 	rope   kernels.Tensor // [capacity, headDim] F32: cos, then sin
 	logits kernels.Tensor // [logitRows, vocab] F32
-	host   []float32      // logits as the caller sees them
+	host   kernels.Tensor // logits as the caller sees them
 	last   []int          // scratch: the one position that Generate asks for
 	spans  spans          // scratch of a layer
 
@@ -66,7 +66,7 @@ func (m *Model) NewSession(plan Plan) (*Session, error) {
 		act:    dev.Alloc(dt, tile, m.Intermediate),
 		rope:   dev.Alloc(kernels.F32, plan.Capacity, m.HeadDim),
 		logits: dev.Alloc(kernels.F32, logitRows, m.Vocab),
-		host:   make([]float32, logitRows*m.Vocab),
+		host:   kernels.FromFloat32(make([]float32, logitRows*m.Vocab), logitRows, m.Vocab),
 		last:   make([]int, 1),
 	}
 	s.progress.m = m
@@ -74,7 +74,7 @@ func (m *Model) NewSession(plan Plan) (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start session of %s: %w", GiB(plan.Total()), err)
 	}
-	dev.Upload(s.rope, bytesOf(m.Rope.table(m.HeadDim, plan.Capacity)))
+	dev.Upload(s.rope, m.Rope.table(m.HeadDim, plan.Capacity).Data)
 	return s, dev.Err()
 }
 
@@ -95,9 +95,6 @@ func (s *Session) SetMethods(methods []attention.Method) error {
 	return s.m.dev.Err()
 }
 
-// Len is the number of tokens in the cache.
-func (s *Session) Len() int { return s.cache.Len() }
-
 // OnProgress has f told, during forward passes of more than one row, which layer runs and how much of the pass is done, 0 to 1.
 func (s *Session) OnProgress(f func(layer int, done float64)) { s.progress.report = f }
 
@@ -106,7 +103,7 @@ func (s *Session) Truncate(n int) { s.cache.Truncate(n) }
 
 // table returns cos and sin of every position's angles, [positions, headDim] with the cosines in the first half of a row.
 // Angles are rounded to float32, as in Hugging Face, whose numbers people compare with.
-func (r Rope) table(headDim, positions int) []float32 {
+func (r Rope) table(headDim, positions int) kernels.Tensor {
 	freqs, half := r.frequencies(headDim), headDim/2
 	table := make([]float32, positions*headDim)
 	var wg sync.WaitGroup
@@ -123,7 +120,7 @@ func (r Rope) table(headDim, positions int) []float32 {
 		})
 	}
 	wg.Wait()
-	return table
+	return kernels.FromFloat32(table, positions, headDim)
 }
 
 // errNotFinite is what a forward pass whose logits hold NaN or Inf ends with.
@@ -171,15 +168,14 @@ func (s *Session) head(first int, want []int, visit func(i int, logits []float32
 		for n < len(want) && n < s.logits.Rows() && n < s.norm.Rows() && want[n] == want[0]+n {
 			n++
 		}
-		norm, logits := s.norm.Slice(0, n), s.logits.Slice(0, n)
+		norm, logits, host := s.norm.Slice(0, n), s.logits.Slice(0, n), s.host.Slice(0, n)
 		dev.RMSNorm(norm, s.resid.Slice(want[0], want[0]+n), m.norm, m.Eps) // [n, hidden]
 		dev.MatMul(logits, norm, m.head)                                    // [n, vocab]
-		host := s.host[:n*m.Vocab]
-		if err := dev.Download(bytesOf(host), logits); err != nil {
+		if err := dev.Download(host.Data, logits); err != nil {
 			return err
 		}
 		for i := range n {
-			row := host[i*m.Vocab:][:m.Vocab]
+			row := host.Slice(i, i+1).Float32()
 			if !finite(row) {
 				return fmt.Errorf("position %d: %w; find the layer with --debug, check the weights with pbs-run verify --values", first+want[i], errNotFinite)
 			}

@@ -218,7 +218,7 @@ func lastRow(t *testing.T, s *model.Session, ids []int32) {
 }
 
 func generate(t testing.TB, s *model.Session, prompt []int32, tokens int) (n int) {
-	opt := model.Options{Sampling: model.Sampling{TopP: 1, RepetitionPenalty: 1}, MaxNew: tokens, IgnoreEOS: true}
+	opt := model.Options{Sampling: model.Greedy(), MaxNew: tokens, IgnoreEOS: true}
 	for _, err := range s.Generate(context.Background(), prompt, opt) {
 		if err != nil {
 			t.Fatal(err)

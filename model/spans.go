@@ -20,7 +20,7 @@ func (s *Session) spansOf(method attention.Method, first, n int, want []int, las
 	} else {
 		sp.outputs = append(sp.outputs, kernels.Span{Lo: 0, Hi: n})
 	}
-	sp.queries = method.Queries(sp.queries[:0], first, n, sp.outputs)
+	sp.queries = attention.Queries(sp.queries[:0], method, first, n, sp.outputs)
 	lo := 0
 	for _, q := range sp.queries {
 		if q.Lo > lo {

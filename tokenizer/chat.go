@@ -22,11 +22,10 @@ type Field struct {
 	Value any
 }
 
-// ChatOptions say how Chat and ChatIDs render messages.
+// ChatOptions say how ChatIDs renders messages.
 type ChatOptions struct {
 	AddGenerationPrompt bool             // end with the opening of the assistant's turn
-	ParseSpecial        bool             // ChatIDs: added tokens written in a message become those tokens
-	DateString          string           // the template's date_string; undefined where empty
+	ParseSpecial        bool             // added tokens written in a message become those tokens
 	Now                 func() time.Time // for strftime_now; time.Now where nil
 }
 
@@ -117,17 +116,14 @@ func jsonValue(data json.RawMessage) (any, error) {
 	return value, err
 }
 
-// Chat renders messages by the model's chat template, as Hugging Face's
-// apply_chat_template does without tools and documents. Nothing in a message is expanded
-// as a template. Errors name the template's line. What templates seldom use is an error
-// too: include, import, extends, block, call, with and filter blocks, recursive loops, and
-// "x if y else z" inside brackets. None prints as nothing where Jinja2 writes "None".
-func (t *Tokenizer) Chat(messages []Message, opt ChatOptions) (string, error) {
-	return t.render(messages, opt)
-}
-
-// ChatIDs renders messages and returns the ids of the result, with nothing added: a
-// template that wants a BOS writes it. Unless opt.ParseSpecial is set the text of an added
+// ChatIDs renders messages by the model's chat template, as Hugging Face's
+// apply_chat_template does without tools and documents, and returns the ids of the result,
+// with nothing added: a template that wants a BOS writes it. Nothing in a message is
+// expanded as a template. Errors name the template's line. What templates seldom use is an
+// error too: include, import, extends, block, call, with and filter blocks, recursive loops,
+// and "x if y else z" inside brackets. None prints as nothing where Jinja2 writes "None".
+//
+// Unless opt.ParseSpecial is set the text of an added
 // token in a message, special or not, is encoded as plain text, and only the template's own
 // added tokens are recognised.
 func (t *Tokenizer) ChatIDs(messages []Message, opt ChatOptions) ([]int32, error) {
@@ -177,6 +173,7 @@ func (t *Tokenizer) anyAdded(messages []Message) bool {
 	return false
 }
 
+// render returns the text that ChatIDs encodes.
 func (t *Tokenizer) render(messages []Message, opt ChatOptions) (string, error) {
 	template, err := t.template()
 	if err != nil {
@@ -203,9 +200,6 @@ func (t *Tokenizer) render(messages []Message, opt ChatOptions) (string, error) 
 	}
 	for name, token := range t.config.special {
 		variables[name] = token
-	}
-	if opt.DateString != "" {
-		variables["date_string"] = opt.DateString
 	}
 	now := opt.Now
 	if now == nil {

@@ -205,25 +205,25 @@ func TestOptionalFiles(t *testing.T) {
 	for _, c := range []struct {
 		files    map[string]string
 		rendered string // "" where there is no template
-		bos      bool
+		bos      string
 	}{
-		{map[string]string{}, "", false},
-		{map[string]string{"special_tokens_map.json": `{"bos_token": "<|begin_of_text|>", "eos_token": {"content": "<|eot_id|>"}}`}, "", true},
-		{map[string]string{"tokenizer_config.json": string(named)}, "<|begin_of_text|>named", true},
-		{map[string]string{"tokenizer_config.json": string(named), "chat_template.jinja": "file wins\n"}, "file wins", true},
-		{map[string]string{"special_tokens_map.json": `{"bos_token": "x"}`, "tokenizer_config.json": `{"bos_token": null}`}, "", false},
+		{map[string]string{}, "", ""},
+		{map[string]string{"special_tokens_map.json": `{"bos_token": "<|begin_of_text|>", "eos_token": {"content": "<|eot_id|>"}}`}, "", "<|begin_of_text|>"},
+		{map[string]string{"tokenizer_config.json": string(named)}, "<|begin_of_text|>named", "<|begin_of_text|>"},
+		{map[string]string{"tokenizer_config.json": string(named), "chat_template.jinja": "file wins\n"}, "file wins", "<|begin_of_text|>"},
+		{map[string]string{"special_tokens_map.json": `{"bos_token": "x"}`, "tokenizer_config.json": `{"bos_token": null}`}, "", ""},
 	} {
 		c.files["tokenizer.json"] = good
 		tok, err := Load(folder(t, c.files))
 		if err != nil {
 			t.Fatal(err)
 		}
-		rendered, err := tok.Chat(hello, ChatOptions{})
-		if rendered != c.rendered || (err == nil) != (c.rendered != "") || tok.HasChatTemplate() != (c.rendered != "") {
+		rendered, err := tok.render(hello, ChatOptions{})
+		if rendered != c.rendered || (err == nil) != (c.rendered != "") {
 			t.Errorf("%v: rendered %q, %v", c.files, rendered, err)
 		}
-		if id, ok := tok.BOS(); ok != c.bos || ok && id != 502 {
-			t.Errorf("BOS %d, %v", id, ok)
+		if bos := tok.config.special["bos_token"]; bos != c.bos {
+			t.Errorf("%v: BOS %q, want %q", c.files, bos, c.bos)
 		}
 		tok.Close()
 	}
@@ -231,23 +231,21 @@ func TestOptionalFiles(t *testing.T) {
 
 func TestVocabulary(t *testing.T) {
 	tok := load(t, "qwen2")
-	if tok.VocabSize() != 510 || tok.MaxID() != 509 {
-		t.Errorf("size %d, max %d", tok.VocabSize(), tok.MaxID())
+	if tok.MaxID() != 509 {
+		t.Errorf("highest id %d, want 509", tok.MaxID())
 	}
-	if id, ok := tok.TokenID("<|im_end|>"); !ok || id != 507 || !tok.IsSpecial(id) {
-		t.Errorf("<|im_end|> = %d, %v", id, ok)
+	for token, want := range map[string]struct {
+		id      int32
+		skipped string // text without special tokens
+	}{"<|im_end|>": {507, ""}, "<tool_call>": {508, "<tool_call>"}} {
+		if id := idOf(tok, token); id != want.id {
+			t.Errorf("%s is %d, want %d", token, id, want.id)
+		}
+		checkText(t, tok, []int32{want.id}, false, token)
+		checkText(t, tok, []int32{want.id}, true, want.skipped)
 	}
-	if id, ok := tok.TokenID("<tool_call>"); !ok || id != 508 || tok.IsSpecial(id) {
-		t.Errorf("<tool_call> = %d, %v", id, ok)
-	}
-	if id, ok := tok.EOS(); !ok || id != 507 {
-		t.Errorf("EOS %d, %v", id, ok)
-	}
-	if _, ok := tok.BOS(); ok {
-		t.Error("qwen2 has no BOS")
-	}
-	if _, ok := tok.TokenID("nosuch"); ok || tok.IsSpecial(-1) || tok.IsSpecial(510) {
-		t.Error("what is no token was found")
+	if eos, bos := tok.config.special["eos_token"], tok.config.special["bos_token"]; eos != "<|im_end|>" || bos != "" {
+		t.Errorf("EOS %q, BOS %q", eos, bos)
 	}
 }
 

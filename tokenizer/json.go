@@ -123,6 +123,15 @@ func byKey(members []member) fields {
 // has reports whether key is there and not null.
 func (f fields) has(key string) bool { return !isNull(f[key]) }
 
+// object returns a field that is an object, or an error that names it.
+func (f fields) object(key string) (fields, error) {
+	inner, err := fieldsOf(f[key])
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return inner, nil
+}
+
 // text returns a string field, or an error that names it.
 func (f fields) text(key string) (string, error) {
 	var s *string

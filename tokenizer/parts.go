@@ -56,9 +56,9 @@ func (s *spec) splitter(f fields, kind string) error {
 }
 
 func (s *spec) split(f fields) error {
-	pattern, err := fieldsOf(f["pattern"])
+	pattern, err := f.object("pattern")
 	if err != nil {
-		return fmt.Errorf("pattern: %w", err)
+		return err
 	}
 	behavior, err := f.text("behavior")
 	if err != nil {
@@ -128,54 +128,70 @@ func (s *spec) template(f fields) error {
 	if err != nil {
 		return fmt.Errorf("special_tokens: %w", err)
 	}
-	var before, after []int32
-	sequences := 0
-	pieces := func(key string) error {
-		before, after, sequences = nil, nil, 0
-		return each(f, key, func(data json.RawMessage) error {
-			piece, err := fieldsOf(data)
-			if err != nil {
-				return err
-			}
-			if piece.has("Sequence") {
-				sequence, err := fieldsOf(piece["Sequence"])
-				if err != nil {
-					return fmt.Errorf("Sequence: %w", err)
-				}
-				if id := string(sequence["id"]); id != `"A"` && (key == "single" || id != `"B"`) {
-					return fmt.Errorf(`Sequence: want id "A", or in pair "B", have %.40s`, orNull(sequence["id"]))
-				}
-				sequences++
-				before, after = append(before, after...), nil
-				return nil
-			}
-			token, err := fieldsOf(piece["SpecialToken"])
-			if err != nil {
-				return fmt.Errorf("SpecialToken: %w", err)
-			}
-			name, err := token.text("id")
-			if err != nil {
-				return fmt.Errorf("SpecialToken: %w", err)
-			}
-			ids, ok := special[name]
-			if !ok {
-				return fmt.Errorf("SpecialToken: %q is not in special_tokens", name)
-			}
-			after = append(after, ids...)
-			return nil
-		})
-	}
-	if err := pieces("pair"); err != nil {
+	if _, err := readPieces(f, "pair", special); err != nil {
 		return err
 	}
-	if err := pieces("single"); err != nil {
+	single, err := readPieces(f, "single", special)
+	if err != nil {
 		return err
 	}
-	if sequences != 1 {
-		return fmt.Errorf("single: want Sequence A once, have it %d times", sequences)
+	if single.sequences != 1 {
+		return fmt.Errorf("single: want Sequence A once, have it %d times", single.sequences)
 	}
-	s.prefix = append(before, s.prefix...)
-	s.suffix = append(s.suffix, after...)
+	s.prefix = append(single.before, s.prefix...)
+	s.suffix = append(s.suffix, single.after...)
+	return nil
+}
+
+// The two kinds of piece in a template.
+const (
+	sequencePiece = "Sequence" // the text, id A, or in a pair the second text, id B
+	tokenPiece    = "SpecialToken"
+)
+
+// pieces are a template's special tokens before and after the last of its sequences.
+type pieces struct {
+	before, after []int32
+	sequences     int
+}
+
+func readPieces(f fields, key string, special map[string][]int32) (p pieces, err error) {
+	err = each(f, key, func(data json.RawMessage) error {
+		piece, err := fieldsOf(data)
+		if err != nil {
+			return err
+		}
+		if piece.has(sequencePiece) {
+			p.before, p.after = append(p.before, p.after...), nil
+			p.sequences++
+			return checkSequence(piece, key)
+		}
+		token, err := piece.object(tokenPiece)
+		if err != nil {
+			return err
+		}
+		name, err := token.text("id")
+		if err != nil {
+			return fmt.Errorf("%s: %w", tokenPiece, err)
+		}
+		ids, ok := special[name]
+		if !ok {
+			return fmt.Errorf("%s: %q is not in special_tokens", tokenPiece, name)
+		}
+		p.after = append(p.after, ids...)
+		return nil
+	})
+	return p, err
+}
+
+func checkSequence(piece fields, key string) error {
+	sequence, err := piece.object(sequencePiece)
+	if err != nil {
+		return err
+	}
+	if id := string(sequence["id"]); id != `"A"` && (key == "single" || id != `"B"`) {
+		return fmt.Errorf(`%s: want id "A", or in pair "B", have %.40s`, sequencePiece, orNull(sequence["id"]))
+	}
 	return nil
 }
 

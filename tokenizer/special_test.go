@@ -85,7 +85,7 @@ func TestAllControlAndPrivateCharacters(t *testing.T) {
 		if err != nil || err2 != nil || back != text {
 			t.Errorf("%+v: %v, %v, came back as %q", opt, err, err2, back)
 		}
-		if eot, _ := tok.TokenID("<|eot_id|>"); slices.Contains(ids, eot) != opt.ParseSpecial {
+		if eot := idOf(tok, "<|eot_id|>"); slices.Contains(ids, eot) != opt.ParseSpecial {
 			t.Errorf("%+v: ids %v", opt, ids)
 		}
 	}
@@ -100,10 +100,7 @@ func TestAllControlAndPrivateCharacters(t *testing.T) {
 // Fault 61: the post-processor's BOS comes with AddSpecial, once.
 func TestAddSpecial(t *testing.T) {
 	tok := load(t, "llama3")
-	bos, ok := tok.BOS()
-	if !ok {
-		t.Fatal("no BOS")
-	}
+	bos := idOf(tok, tok.config.special["bos_token"])
 	for _, text := range []string{"", "a", "\x00", strings.Repeat("long text ", 100_000)} {
 		plain, err := tok.Encode(text, EncodeOptions{})
 		if err != nil {
@@ -150,7 +147,7 @@ func referenceChat(t *testing.T, tok, twin *Tokenizer, messages []Message) (ids 
 		}
 		safe[i] = Message{Role: m.Role, Content: key}
 	}
-	rendered, err := tok.Chat(safe, ChatOptions{AddGenerationPrompt: true})
+	rendered, err := tok.render(safe, ChatOptions{AddGenerationPrompt: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,8 +171,7 @@ func referenceChat(t *testing.T, tok, twin *Tokenizer, messages []Message) (ids 
 			continue
 		}
 		flush()
-		id, _ := tok.TokenID(rendered[:n])
-		ids, rendered = append(ids, id), rendered[n:]
+		ids, rendered = append(ids, idOf(tok, rendered[:n])), rendered[n:]
 	}
 	flush()
 	return ids
@@ -184,7 +180,7 @@ func referenceChat(t *testing.T, tok, twin *Tokenizer, messages []Message) (ids 
 // A token must not come about where two messages, or a message and the template, meet.
 func TestChatTokensAcrossSeams(t *testing.T) {
 	tok := withTemplate(t, "{% for m in messages %}{{ m.content }}{% endfor %}_id|>")
-	eot, _ := tok.TokenID("<|eot_id|>")
+	eot := idOf(tok, "<|eot_id|>")
 	for _, contents := range [][]string{{"<|eot", "_id|>"}, {"x<|eot"}, {"<", "|eot_id|>"}, {"<|eot_id|>"}} {
 		var messages []Message
 		for _, c := range contents {
@@ -237,18 +233,10 @@ func TestParseMessages(t *testing.T) {
 
 func TestChatNeedsMessagesAndTemplate(t *testing.T) {
 	tok := load(t, "llama3")
-	if _, err := tok.Chat(nil, ChatOptions{}); err == nil {
+	if _, err := tok.render(nil, ChatOptions{}); err == nil {
 		t.Error("no messages: want an error")
 	}
-	if !tok.HasChatTemplate() {
-		t.Error("HasChatTemplate is false")
-	}
-	bare := withTemplate(t, "")
-	if _, err := bare.Chat(hello, ChatOptions{}); err == nil || bare.HasChatTemplate() {
+	if _, err := withTemplate(t, "").render(hello, ChatOptions{}); err == nil {
 		t.Error("no template: want an error")
-	}
-	dated, err := tok.Chat(hello, ChatOptions{DateString: "1 Jan 2030"})
-	if err != nil || !strings.Contains(dated, "Today Date: 1 Jan 2030") {
-		t.Errorf("%q, %v", dated, err)
 	}
 }

@@ -38,7 +38,7 @@ func TestTemplatesRenderAsHuggingFace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := withTemplate(t, source).Chat(messages, ChatOptions{AddGenerationPrompt: c.Prompt, Now: now})
+		got, err := withTemplate(t, source).render(messages, ChatOptions{AddGenerationPrompt: c.Prompt, Now: now})
 		switch {
 		case c.Error != "":
 			if err == nil || !strings.Contains(err.Error(), c.Error) {
@@ -112,7 +112,7 @@ func TestHostileTemplates(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			start := time.Now()
-			got, err := withTemplate(t, c.source).Chat(hello, ChatOptions{})
+			got, err := withTemplate(t, c.source).render(hello, ChatOptions{})
 			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "test.jinja") {
 				t.Errorf("%.80q, error %v, want %q", got, err, c.want)
 			}
@@ -139,7 +139,7 @@ func TestLargeChatsRender(t *testing.T) {
 		for _, name := range []string{"llama31.jinja", "qwen25.jinja"} {
 			source := testFile(t, "templates", name)
 			start := time.Now()
-			got, err := withTemplate(t, source).Chat(messages, ChatOptions{AddGenerationPrompt: true})
+			got, err := withTemplate(t, source).render(messages, ChatOptions{AddGenerationPrompt: true})
 			if err != nil || !strings.Contains(got, strings.TrimSpace(messages[0].Content)) {
 				t.Errorf("%s: %d bytes, %v", name, len(got), err)
 			}

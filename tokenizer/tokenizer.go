@@ -24,7 +24,6 @@ type Tokenizer struct {
 	config  config
 	byID    []string // [vocabulary] bytes of each token
 	special []bool   // [vocabulary] added tokens marked special
-	idOf    map[string]int32
 
 	marks        map[rune]bool // first characters of added tokens
 	ends         [256]bool     // their last bytes
@@ -77,14 +76,12 @@ func newTokenizer(s *spec, c config) *Tokenizer {
 		spec: s, config: c, limits: longTexts(),
 		byID:     make([]string, len(s.tokens)),
 		special:  make([]bool, len(s.tokens)),
-		idOf:     make(map[string]int32, len(s.tokens)),
 		marks:    map[rune]bool{},
 		addedSet: map[string]bool{},
 	}
 	inverse := byteOf()
 	for id, token := range s.tokens {
 		t.byID[id] = tokenBytes(token, inverse)
-		t.idOf[token] = int32(id)
 	}
 	for _, a := range s.added {
 		t.special[a.ID] = a.Special
@@ -160,40 +157,8 @@ func (t *Tokenizer) bytes(id int32, skipSpecial bool) (string, error) {
 	return t.byID[id], nil
 }
 
-// VocabSize is the number of tokens, added ones included. Ids have no gaps.
-func (t *Tokenizer) VocabSize() int { return len(t.byID) }
-
-// MaxID is the highest id that Encode can return; a model needs an embedding row for it.
+// MaxID is the highest id that Encode can return; ids have no gaps. A model needs an embedding row for it.
 func (t *Tokenizer) MaxID() int32 { return int32(len(t.byID) - 1) }
-
-// TokenID returns the id of a token given as it stands in tokenizer.json: a special token's
-// text, or a word in the byte-level alphabet.
-func (t *Tokenizer) TokenID(token string) (int32, bool) {
-	id, ok := t.idOf[token]
-	return id, ok
-}
-
-// IsSpecial reports whether id is an added token marked special.
-func (t *Tokenizer) IsSpecial(id int32) bool {
-	return id >= 0 && int(id) < len(t.special) && t.special[id]
-}
-
-// BOS returns the id of tokenizer_config.json's bos_token; ok is false where it names none.
-func (t *Tokenizer) BOS() (id int32, ok bool) { return t.named("bos_token") }
-
-// EOS returns the id of tokenizer_config.json's eos_token; ok is false where it names none.
-func (t *Tokenizer) EOS() (id int32, ok bool) { return t.named("eos_token") }
-
-func (t *Tokenizer) named(key string) (int32, bool) {
-	token, ok := t.config.special[key]
-	if !ok {
-		return 0, false
-	}
-	return t.TokenID(token)
-}
-
-// HasChatTemplate reports whether Chat has a template to render.
-func (t *Tokenizer) HasChatTemplate() bool { return t.config.chatTemplate.source != "" }
 
 // Close frees the library's memory; the Tokenizer must not be used after it.
 func (t *Tokenizer) Close() error {

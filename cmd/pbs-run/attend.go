@@ -39,7 +39,8 @@ last positions.
 
 The output file holds out [heads, n, headDim] F32; perm [heads, n] I32, the key at each place of the method's order (as they
 come where it has none); and mask [heads, query blocks, key blocks] U8 over blocks in that order, 1 where a block is computed, a
-query block's own segment always; all 1 where attention is dense.
+query block's own segment always; all 1 where attention is dense. For minference, whose mask holds the blocks that diagonals pass
+through, it also holds vertical and slash [heads, k] I32: the keys and the distances that were chosen.
 
   pbs-run attend --input layer3.safetensors --attention pbs:tau=0.95 --out out.safetensors
   pbs-run attend --input layer3.safetensors --attention pbs --precision auto --repeat 5      # fast arithmetic, times`,
@@ -49,12 +50,12 @@ query block's own segment always; all 1 where attention is dense.
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.input, "input", "", "safetensors file with q, k and v")
-	fl.StringVar(&f.out, "out", "", "safetensors file to write")
-	fl.StringVar(&f.attention, "attention", "pbs", "method, with settings as in pbs:tau=0.95,segment=512")
-	fl.IntVar(&f.minLength, "min-length", 0, "attend densely where there are fewer keys than this")
+	fl.StringVar(&f.input, "input", "", "safetensors `file` with q, k and v")
+	fl.StringVar(&f.out, "out", "", "safetensors `file` to write")
+	fl.StringVar(&f.attention, "attention", "pbs", "`method`, with settings as in pbs:tau=0.95; see pbs-run help attention")
+	fl.IntVar(&f.minLength, "min-length", 0, minLengthHelp)
 	fl.IntVar(&f.block, "block", 128, "block size of the mask of a method that has no blocks")
-	fl.IntVar(&f.repeat, "repeat", 1, "runs; the fastest one's times are shown")
+	fl.IntVar(&f.repeat, "repeat", 1, "`runs`; the fastest one's times are shown")
 	f.registerDevice(cmd, "f32")
 	must(cmd.MarkFlagRequired("input"))
 	return cmd
@@ -77,9 +78,7 @@ type attendReport struct {
 	ErrorFro   float64       `json:"error_fro"`
 	ErrorMax   float64       `json:"error_max"`
 	Seconds    attendSeconds `json:"seconds"`
-	Precision  string        `json:"precision"`
-	ISA        string        `json:"isa"`
-	Threads    int           `json:"threads"`
+	setup
 }
 
 type attendSeconds struct {
@@ -95,8 +94,8 @@ func runAttend(ctx context.Context, f *attendFlags, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if f.block < 1 || f.repeat < 1 || f.minLength < 0 {
-		return fmt.Errorf("--block %d, --repeat %d, --min-length %d: want at least 1, 1, 0", f.block, f.repeat, f.minLength)
+	if err := checkLeast(atLeast{"--block", f.block, 1}, atLeast{"--repeat", f.repeat, 1}, atLeast{"--min-length", f.minLength, 0}); err != nil {
+		return err
 	}
 	if f.minLength > 0 {
 		m = attention.DenseBelow{Method: m, Tokens: f.minLength}
@@ -116,7 +115,7 @@ func runAttend(ctx context.Context, f *attendFlags, stdout io.Writer) error {
 	}
 	r := attendReport{
 		Input: f.input, Attention: m.String(), Heads: l.heads, KVHeads: l.kvHeads, HeadDim: l.headDim, Tokens: l.keys, Queries: l.rows,
-		Precision: precisionOf(dev), ISA: dev.ISA(), Threads: dev.Threads(),
+		setup: setupOf(dev, l.kv.K.DType),
 	}
 	a := attended{out: dev.Alloc(dev.Compute(), l.rows, l.heads*l.headDim)}
 	dense := dev.Alloc(dev.Compute(), l.rows, l.heads*l.headDim)
@@ -139,11 +138,24 @@ func runAttend(ctx context.Context, f *attendFlags, stdout io.Writer) error {
 		return cause(ctx, err)
 	}
 	if f.out != "" {
+		if chosen, ok := chooser(m).(attention.MInference); ok {
+			if a.lines, err = linesOf(dev, l, chosen, p); err != nil {
+				return cause(ctx, err)
+			}
+		}
 		if err := a.write(dev, f.out); err != nil {
 			return err
 		}
 	}
 	return json.NewEncoder(stdout).Encode(r)
+}
+
+// chooser is m without the length below which it is dense.
+func chooser(m attention.Method) attention.Method {
+	if d, ok := m.(attention.DenseBelow); ok {
+		return d.Method
+	}
+	return m
 }
 
 // checkOut finds, before any work, that a file cannot be written because its folder is not there or a folder has its name.
@@ -170,8 +182,7 @@ func cause(ctx context.Context, err error) error {
 
 // unpermuted is the density of m with the keys in order; nil where it does not reorder them.
 func (l *layer) unpermuted(dev kernels.Device, m attention.Method, p *kernels.Plan) (*float64, error) {
-	per, ok := m.(attention.Permuter)
-	if !ok || !per.SelectUnpermuted(dev, p, l.q, l.kv, l.first(), l.whole()) {
+	if !attention.ChooseUnpermuted(dev, m, p, l.q, l.kv, l.first(), l.whole()) {
 		return nil, nil
 	}
 	b, err := blocksOf(dev, l, p, p.Block)
@@ -216,6 +227,7 @@ func difference(dev kernels.Device, out, want kernels.Tensor) (fro, most float64
 type attended struct {
 	out    kernels.Tensor // [rows, heads·headDim]
 	blocks *blocks
+	lines  lines // of MInference
 }
 
 // output is one tensor of the file and what writes it.
@@ -224,13 +236,25 @@ type output struct {
 	write func(io.Writer) error
 }
 
-// write makes the output file. A method that chooses by other means than blocks adds its tensors to the list.
+// write makes the output file.
 func (a *attended) write(dev kernels.Device, path string) error {
 	b, l := a.blocks, a.blocks.layer
 	list := []output{
 		{loader.Out{Name: "out", DType: "F32", Dims: []int{l.heads, l.rows, l.headDim}}, func(w io.Writer) error { return a.writeOut(dev, w) }},
 		{loader.Out{Name: "perm", DType: "I32", Dims: []int{l.heads, l.keys}}, b.writePerm},
 		{loader.Out{Name: "mask", DType: "U8", Dims: []int{l.heads, b.queryBlocks(), b.keyBlocks()}}, b.writeMask},
+	}
+	for _, t := range []struct {
+		name  string
+		lines [][]int32 // as many for every head
+	}{{"vertical", a.lines.vertical}, {"slash", a.lines.slash}} {
+		if t.lines == nil {
+			continue
+		}
+		list = append(list, output{loader.Out{Name: t.name, DType: "I32", Dims: []int{l.heads, len(t.lines[0])}}, func(w io.Writer) error {
+			_, err := w.Write(bytesOf(slices.Concat(t.lines...)))
+			return err
+		}})
 	}
 	return writeTensors(path, list)
 }
@@ -271,14 +295,4 @@ func (a *attended) writeOut(dev kernels.Device, w io.Writer) error {
 		}
 	}
 	return nil
-}
-
-// parseLayers reads a list of layers such as 3,17 or 0-2, sorted, each once.
-func parseLayers(spec string, layers int) ([]int, error) {
-	list, err := parseRanges(spec, layers)
-	if err != nil {
-		return nil, fmt.Errorf("--layers %q: want layers of 0 to %d, as in 3,17 or 0-2", spec, layers-1)
-	}
-	slices.Sort(list)
-	return slices.Compact(list), nil
 }

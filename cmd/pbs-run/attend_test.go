@@ -2,109 +2,41 @@ package main
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/nlpodyssey/safetensors"
-
+	"github.com/pbs-run/pbs-run/internal/goldentest"
 	"github.com/pbs-run/pbs-run/loader"
 )
 
-// file is a safetensors file in memory.
-type file struct {
-	t    *testing.T
-	data safetensors.SafeTensors
-}
-
-func readTensors(t *testing.T, path string) file {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	st, err := safetensors.Deserialize(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return file{t, st}
-}
-
-func (f file) bytes(name, dtype string, dims ...uint64) []byte {
-	f.t.Helper()
-	v, ok := f.data.Tensor(name)
-	if !ok || v.DType().String() != dtype || !slices.Equal(v.Shape(), dims) {
-		f.t.Fatalf("tensor %s: %v, %v %v, want %s %v", name, ok, v.DType(), v.Shape(), dtype, dims)
-	}
-	return v.Data()
-}
-
 // TestAttendGolden: attend gives the order, the blocks and the output of the published code.
-func TestAttendGolden(t *testing.T) {
-	paths, _ := filepath.Glob("../../testdata/pbs/*.json")
-	if len(paths) == 0 {
-		t.Fatal("no golden cases")
-	}
-	for _, path := range paths {
-		path = strings.TrimSuffix(path, ".json")
-		t.Run(filepath.Base(path), func(t *testing.T) { testAttendGolden(t, path) })
-	}
-}
+func TestAttendGolden(t *testing.T) { goldentest.RunPBS(t, testAttendGolden) }
 
-func testAttendGolden(t *testing.T, path string) {
-	var c struct {
-		Heads   uint64  `json:"num_heads"`
-		Dim     uint64  `json:"head_dim"`
-		Len     uint64  `json:"seq_len"`
-		Block   uint64  `json:"block_size"`
-		Segment int     `json:"segment_size"`
-		Tau     float64 `json:"tau"`
-		Permute bool    `json:"permute"`
-		First   bool    `json:"force_first_block"`
-		Dense   bool    `json:"falls_back_to_full"`
-		Density struct {
-			Density float64 `json:"density"`
-		} `json:"density"`
-		Unpermuted *float64 `json:"density_without_permutation"`
-	}
-	b, err := os.ReadFile(path + ".json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(b, &c); err != nil {
-		t.Fatal(err)
-	}
+func testAttendGolden(t *testing.T, c goldentest.PBS) {
 	onOff := map[bool]string{true: "on", false: "off"}
 	spec := fmt.Sprintf("pbs:block=%d,segment=%d,tau=%g,permute=%s,first=%s", c.Block, c.Segment, c.Tau, onOff[c.Permute], onOff[c.First])
 	out := filepath.Join(t.TempDir(), "out.safetensors")
-	stdout, _, err := pbsRun("", "attend", "--input", path+".safetensors", "--attention", spec, "--out", out)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var r attendReport
-	if err := json.Unmarshal([]byte(stdout), &r); err != nil {
-		t.Fatal(err)
-	}
-	golden, got := readTensors(t, path+".safetensors"), readTensors(t, out)
+	runJSON(t, &r, "attend", "--input", c.Path, "--attention", spec, "--out", out)
+	got := goldentest.Open(t, out)
 	n := (c.Len + c.Block - 1) / c.Block
-	perm, mask := got.bytes("perm", "I32", c.Heads, c.Len), got.bytes("mask", "U8", c.Heads, n, n)
+	perm, mask := got.Ints("perm", c.Heads, c.Len), got.Bytes("mask", c.Heads, n, n)
 	if r.Dense != c.Dense {
 		t.Errorf("dense is %v, want %v", r.Dense, c.Dense)
 	}
 	if c.Dense {
-		if slices.Contains(mask, 0) || r.Density != 1 || binary.LittleEndian.Uint32(perm[4:]) != 1 {
+		if slices.Contains(mask, 0) || r.Density != 1 || perm[1] != 1 {
 			t.Error("a dense fallback does not have every block, in order")
 		}
 	} else {
-		if !slices.Equal(perm, golden.bytes("key_perm", "I32", c.Heads, c.Len)) {
+		if !slices.Equal(perm, c.Ints("key_perm", c.Heads, c.Len)) {
 			t.Error("perm differs")
 		}
-		if !slices.Equal(mask, golden.bytes("block_mask", "U8", c.Heads, n, n)) {
+		if !slices.Equal(mask, c.Bytes("block_mask", c.Heads, n, n)) {
 			t.Error("mask differs")
 		}
 		if math.Abs(r.Density-c.Density.Density) > 1e-9 {
@@ -114,12 +46,63 @@ func testAttendGolden(t *testing.T, path string) {
 			t.Errorf("density in order %v, want %g", r.Unpermuted, *c.Unpermuted)
 		}
 	}
-	want, have := golden.bytes("out_sparse", "F32", c.Heads, c.Len, c.Dim), got.bytes("out", "F32", c.Heads, c.Len, c.Dim)
-	for i := 0; i < len(want); i += 4 {
-		a, b := math.Float32frombits(binary.LittleEndian.Uint32(have[i:])), math.Float32frombits(binary.LittleEndian.Uint32(want[i:]))
-		if !(math.Abs(float64(a-b)) <= 2e-5) {
-			t.Fatalf("output %d is %g, want %g", i/4, a, b)
+	want, have := c.Floats("out_sparse", c.Heads, c.Len, c.Dim), got.Floats("out", c.Heads, c.Len, c.Dim)
+	for i := range want {
+		if !(math.Abs(float64(have[i]-want[i])) <= 2e-5) {
+			t.Fatalf("output %d is %g, want %g", i, have[i], want[i])
 		}
+	}
+}
+
+// TestAttendMInference: attend gives the keys and distances of the published code, in a dense fallback too.
+func TestAttendMInference(t *testing.T) {
+	goldentest.Run(t, "baselines", func(t *testing.T, g goldentest.File) {
+		var c struct {
+			Heads     int `json:"num_heads"`
+			Len       int `json:"seq_len"`
+			Selectors map[string]struct {
+				Vertical int `json:"vertical_size"`
+				Slash    int `json:"slash_size"`
+			}
+		}
+		g.JSON(&c)
+		for name, s := range c.Selectors {
+			if s.Vertical == 0 {
+				continue
+			}
+			out := filepath.Join(t.TempDir(), "out.safetensors")
+			var r attendReport
+			runJSON(t, &r, "attend", "--input", g.Path, "--attention", fmt.Sprintf("minference:vertical=%d,slash=%d,scale=128", s.Vertical, s.Slash), "--out", out)
+			got, blocks := goldentest.Open(t, out), (c.Len+63)/64
+			vertical, slash := min(s.Vertical, c.Len), min(s.Slash, c.Len)
+			if !slices.Equal(got.Ints("vertical", c.Heads, vertical), g.Ints(name+".vertical", c.Heads, vertical)) {
+				t.Errorf("%s: vertical differs", name)
+			}
+			if !slices.Equal(got.Ints("slash", c.Heads, slash), g.Ints(name+".slash", c.Heads, slash)) {
+				t.Errorf("%s: slash differs", name)
+			}
+			if dense := s.Slash >= c.Len; r.Dense != dense || dense && (r.Density != 1 || slices.Contains(got.Bytes("mask", c.Heads, blocks, blocks), 0)) {
+				t.Errorf("%s: dense is %v, density %g", name, r.Dense, r.Density)
+			}
+		}
+	})
+}
+
+// TestAttendDensity: the density of attend is that of the model, for a method whose single keys count too.
+func TestAttendDensity(t *testing.T) {
+	dir := t.TempDir()
+	doc := writeFile(t, "doc", strings.Repeat("A goroutine is a function. ", 300))
+	const spec = "minference:vertical=60,slash=120"
+	args := []string{"-m", "../../demo/model", "-f", doc, "--no-chat-template", "--kv-dtype", "f32"}
+	if _, _, err := pbsRun("", append([]string{"capture", "--layers", "0", "--out", dir}, args...)...); err != nil {
+		t.Fatal(err)
+	}
+	var a attendReport
+	runJSON(t, &a, "attend", "--input", filepath.Join(dir, "layer0.safetensors"), "--attention", spec)
+	var g result
+	runJSON(t, &g, append([]string{"generate", "-n", "1", "--json", "--attention", spec}, args...)...)
+	if math.Abs(a.Density-g.PerLayer[0]) > 1e-12 || a.Density >= 0.95 {
+		t.Errorf("attend says %g, generate %g", a.Density, g.PerLayer[0])
 	}
 }
 
@@ -162,15 +145,15 @@ func TestAttendInputs(t *testing.T) {
 		"BF16": writeQKV(t, "BF16", 4, 2, 200, 200, 32, func(i int) uint32 { return math.Float32bits(f32[at(i)]) >> 16 }),
 		"F32":  writeQKV(t, "F32", 4, 2, 200, 200, 32, func(i int) uint32 { return math.Float32bits(f32[at(i)]) }),
 	}
-	outs := map[string][]byte{}
+	outs := map[string][]float32{}
 	for dtype, path := range inputs {
 		out := filepath.Join(t.TempDir(), "out.safetensors")
 		if _, _, err := pbsRun("", "attend", "--input", path, "--attention", "full", "--block", "64", "--out", out); err != nil {
 			t.Fatal(err)
 		}
-		f := readTensors(t, out)
-		outs[dtype] = f.bytes("out", "F32", 4, 200, 32)
-		if slices.Contains(f.bytes("mask", "U8", 4, 4, 4), 0) {
+		f := goldentest.Open(t, out)
+		outs[dtype] = f.Floats("out", 4, 200, 32)
+		if slices.Contains(f.Bytes("mask", 4, 4, 4), 0) {
 			t.Error("full does not keep every block")
 		}
 	}
@@ -186,13 +169,10 @@ func TestAttendInputs(t *testing.T) {
 		t.Error("an F16 NaN is a number")
 	}
 	suffix := writeQKV(t, "F32", 2, 2, 40, 200, 32, func(i int) uint32 { return math.Float32bits(f32[at(i)]) })
-	stdout, _, err := pbsRun("", "attend", "--input", suffix, "--attention", "pbs:block=16,segment=32,tau=1", "--out", filepath.Join(t.TempDir(), "o"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var r attendReport
-	if err := json.Unmarshal([]byte(stdout), &r); err != nil || r.Density != 1 || r.ErrorMax > 1e-5 || r.Dense || r.Queries != 40 {
-		t.Errorf("tau of 1 over a suffix: %s, %v", stdout, err)
+	runJSON(t, &r, "attend", "--input", suffix, "--attention", "pbs:block=16,segment=32,tau=1", "--out", filepath.Join(t.TempDir(), "o"))
+	if r.Density != 1 || r.ErrorMax > 1e-5 || r.Dense || r.Queries != 40 {
+		t.Errorf("tau of 1 over a suffix: %+v", r)
 	}
 }
 
@@ -207,92 +187,26 @@ func TestCapture(t *testing.T) {
 		t.Errorf("printed %q, want %q", stdout, want)
 	}
 	// The same method inside the model, which computes of the last layer its last block alone: compare layer 1.
-	stdout, _, err = pbsRun("", "attend", "--input", filepath.Join(dir, "layer1.safetensors"), "--attention", "pbs:block=32,segment=64,tau=0.8")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var r attendReport
-	if err := json.Unmarshal([]byte(stdout), &r); err != nil {
-		t.Fatal(err)
-	}
-	stdout, _, err = pbsRun("", "generate", "-m", "../../demo/model", "-f", doc, "--no-chat-template", "-n", "1", "--kv-dtype", "f32",
-		"--attention", "full", "--attention-layers", "1=pbs:block=32,segment=64,tau=0.8", "--json", "--stats")
-	if err != nil {
-		t.Fatal(err)
-	}
+	runJSON(t, &r, "attend", "--input", filepath.Join(dir, "layer1.safetensors"), "--attention", "pbs:block=32,segment=64,tau=0.8")
 	var g result
-	if err := json.Unmarshal([]byte(stdout), &g); err != nil {
-		t.Fatal(err)
-	}
+	runJSON(t, &g, "generate", "-m", "../../demo/model", "-f", doc, "--no-chat-template", "-n", "1", "--kv-dtype", "f32",
+		"--attention", "full", "--attention-layers", "1=pbs:block=32,segment=64,tau=0.8", "--json", "--stats")
 	if math.Abs(g.PerLayer[1]-r.Density) > 1e-12 || math.Abs(g.UnpermutedPerLayer[1]-*r.Unpermuted) > 1e-12 || r.ErrorFro <= 0 || r.ErrorFro > 1 {
 		t.Errorf("attend: density %g, in order %g, error %g; generate: %g, %g", r.Density, *r.Unpermuted, r.ErrorFro, g.PerLayer[1], g.UnpermutedPerLayer[1])
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 2 {
 		t.Errorf("the folder holds %v", left)
 	}
-}
-
-// TestPerplexity: against float64 over transformers' logits, of which the first four positions are there, and over all those
-// that logits writes.
-func TestPerplexity(t *testing.T) {
-	const model = "llama3-d32-f32"
-	perplexity := func(ids any, args ...string) perplexityReport {
-		t.Helper()
-		stdout, _, err := pbsRun("", append([]string{"perplexity", "-m", models + model, "--ids", jsonFile(t, ids), "--kv-dtype", "f32", "--json"}, args...)...)
-		if err != nil {
+	var keys [3][]float32
+	for i, seed := range []string{"1", "1", "2"} { // --needle hides another number elsewhere for another seed
+		dir := t.TempDir()
+		if _, _, err := pbsRun("", "capture", "-m", "../../demo/model", "-f", doc, "--needle", "--seed", seed, "--layers", "0", "--out", dir); err != nil {
 			t.Fatal(err)
 		}
-		var r perplexityReport
-		if err := json.Unmarshal([]byte(stdout), &r); err != nil {
-			t.Fatal(err)
-		}
-		return r
+		keys[i] = goldentest.Open(t, filepath.Join(dir, "layer0.safetensors")).Floats("k")
 	}
-	mean := func(logits, ids, positions []uint32) float64 {
-		vocab, sum, n := len(logits)/len(positions), 0.0, 0
-		for i, p := range positions {
-			if int(p)+1 >= len(ids) {
-				continue
-			}
-			total := 0.0
-			for _, w := range logits[i*vocab:][:vocab] {
-				total += math.Exp(float64(math.Float32frombits(w)))
-			}
-			sum += math.Log(total) - float64(math.Float32frombits(logits[i*vocab+int(ids[p+1])]))
-			n++
-		}
-		return sum / float64(n)
-	}
-	ids, positions, logits := goldenTensor(t, model, "len7.input_ids"), goldenTensor(t, model, "len7.positions"), goldenTensor(t, model, "len7.logits")
-	if !slices.Equal(positions[:4], []uint32{0, 1, 2, 3}) {
-		t.Fatalf("golden positions %v", positions)
-	}
-	if got, want := perplexity(ids[:5]).NLL, mean(logits, ids[:5], positions); math.Abs(got-want) > 1e-5 {
-		t.Errorf("golden logits: mean NLL %g, want %g", got, want)
-	}
-	ids = goldenTensor(t, model, "len1500.input_ids")
-	out := filepath.Join(t.TempDir(), "logits.safetensors")
-	const n = 900
-	if _, _, err := pbsRun("", "logits", "-m", models+model, "--ids", jsonFile(t, ids[:n]), "--positions", "all", "--kv-dtype", "f32", "--out", out); err != nil {
-		t.Fatal(err)
-	}
-	b, err := os.ReadFile(out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	every := make([]uint32, n)
-	for i := range every {
-		every[i] = uint32(i)
-	}
-	r := perplexity(ids, "--length", fmt.Sprint(n))
-	if want := mean(words(t, b, "logits"), ids[:n], every); math.Abs(r.NLL-want) > 1e-6 || math.Abs(r.Perplexity-math.Exp(want)) > 1e-3 || r.Tokens != n {
-		t.Errorf("mean NLL %g, want %g", r.NLL, want)
-	}
-	sparse := perplexity(ids, "--attention", "pbs:block=16,segment=32,tau=0.5")
-	if sparse.Density >= 0.95 || sparse.NLL == r.NLL {
-		t.Errorf("pbs: density %g", sparse.Density)
-	}
-	if _, _, err := pbsRun("", "perplexity", "-m", models+model, "--ids", jsonFile(t, ids), "--length", "1501"); err == nil || !strings.Contains(err.Error(), "1500 tokens") {
-		t.Errorf("a length beyond the text: %v", err)
+	if !slices.Equal(keys[0], keys[1]) || slices.Equal(keys[0], keys[2]) {
+		t.Error("the needle does not come from the seed")
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/schollz/progressbar/v3"
+
+	"github.com/pbs-run/pbs-run/model"
 )
 
 // bar shows a prefill's progress on a terminal; elsewhere it does nothing.
@@ -18,10 +20,23 @@ type bar struct {
 
 func newBar(w io.Writer, tokens, layers int) *bar {
 	b := &bar{tokens: tokens, layers: layers, start: time.Now()}
-	if isTerminal(w) {
-		b.b = progressbar.NewOptions(barSteps, progressbar.OptionSetWriter(w), progressbar.OptionClearOnFinish(),
-			progressbar.OptionSetPredictTime(true), progressbar.OptionSetWidth(30), progressbar.OptionThrottle(100*time.Millisecond))
+	b.b = drawBar(w, barSteps, progressbar.OptionSetPredictTime(true), progressbar.OptionSetWidth(30))
+	return b
+}
+
+// drawBar returns a bar on a terminal, nil elsewhere.
+func drawBar(w io.Writer, steps int64, options ...progressbar.Option) *progressbar.ProgressBar {
+	if !isTerminal(w) {
+		return nil
 	}
+	options = append(options, progressbar.OptionSetWriter(w), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
+	return progressbar.NewOptions64(steps, options...)
+}
+
+// watch has a bar show s's next forward passes, of so many tokens.
+func watch(s *model.Session, to io.Writer, tokens, layers int) *bar {
+	b := newBar(to, tokens, layers)
+	s.OnProgress(b.update)
 	return b
 }
 
@@ -35,6 +50,15 @@ func (b *bar) update(layer int, done float64) {
 	rate := done * float64(b.tokens) / time.Since(b.start).Seconds()
 	b.b.Describe(fmt.Sprintf("prefill layer %d/%d, %.0f tokens/s", layer+1, b.layers, rate))
 	_ = b.b.Set(int(done * barSteps)) // a bar that cannot be drawn spoils nothing
+}
+
+// copied shows how many bytes of the weights are on the device.
+func (b *bar) copied(n, total int64) {
+	if b.b == nil {
+		return
+	}
+	b.b.Describe(fmt.Sprintf("weights %s of %s", model.GiB(n), model.GiB(total)))
+	_ = b.b.Set(int(n * barSteps / max(total, 1)))
 }
 
 // close clears the line. It may be called again.

@@ -47,13 +47,16 @@ func force(spec string, density float64) (string, error) {
 	if density == 0 || spec == "full" {
 		return spec, nil
 	}
+	if _, err := attention.Parse(spec); err != nil {
+		return "", err
+	}
 	separator := ","
 	if !strings.Contains(spec, ":") {
 		separator = ":"
 	}
 	forced := spec + separator + "density=" + strconv.FormatFloat(density, 'g', -1, 64)
 	if _, err := attention.Parse(forced); err != nil {
-		return "", fmt.Errorf("density %g forced on %s: %w", density, spec, err)
+		return "", fmt.Errorf("%g cannot be forced on %s; on pbs, pbs+ and meanpool it can, where their settings have no density", density, spec)
 	}
 	return forced, nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pbs-run/pbs-run/attention"
-	"github.com/pbs-run/pbs-run/kernels"
 )
 
 // benchAttentionFlags are the flags of bench attention.
@@ -48,16 +46,17 @@ attention.
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.input, "input", "", "safetensors file with q, k and v, as for attend")
-	fl.StringArrayVar(&f.specs, "attention", []string{"pbs"}, "method, as for attend; may be repeated")
-	fl.Float64SliceVar(&f.densities, "density", nil, "shares of the causal blocks to keep, separated by commas (default: each method's own rule)")
-	fl.StringSliceVar(&f.lengths, "lengths", []string{"8K"}, "tokens, K for 1024, separated by commas")
+	fl.StringVar(&f.input, "input", "", "safetensors `file` with q, k and v, as for attend")
+	fl.StringArrayVar(&f.specs, "attention", []string{"pbs"}, "`method`, as for attend; may be repeated")
+	fl.Float64SliceVar(&f.densities, "density", nil, "`shares` of the causal blocks to keep, separated by commas (default: each method's own rule)")
+	fl.StringSliceVar(&f.lengths, "lengths", []string{"8K"}, "`tokens`, K for 1024, separated by commas")
 	fl.IntVar(&f.shape.heads, "heads", 32, "query heads")
 	fl.IntVar(&f.shape.kvHeads, "kv-heads", 8, "key heads")
 	fl.IntVar(&f.shape.headDim, "head-dim", 64, "elements of a head")
 	fl.IntVar(&f.repeat, "repeat", 3, "runs; the fastest one's times are shown")
 	fl.StringVar(&f.kvDType, "kv-dtype", "bf16", "element of made-up keys and values: bf16, or f32 (which implies --precision f32)")
-	fl.BoolVar(&f.json, "json", false, "print one JSON object")
+	fl.Lookup("density").DefValue = "" // the usage has it
+	registerJSON(cmd, &f.json)
 	f.registerDevice(cmd, "auto")
 	return cmd
 }
@@ -80,16 +79,13 @@ type attentionBench struct {
 
 // attentionReport is what bench attention prints.
 type attentionReport struct {
-	Input     string           `json:"input"`
-	Heads     int              `json:"heads"`
-	KVHeads   int              `json:"kv_heads"`
-	HeadDim   int              `json:"head_dim"`
-	Precision string           `json:"precision"`
-	KVDType   string           `json:"kv_dtype"`
-	ISA       string           `json:"isa"`
-	Threads   int              `json:"threads"`
-	Peak      float64          `json:"fma_peak_gflops"`
-	Rows      []attentionBench `json:"rows"`
+	Input   string `json:"input"`
+	Heads   int    `json:"heads"`
+	KVHeads int    `json:"kv_heads"`
+	HeadDim int    `json:"head_dim"`
+	setup
+	Peak float64          `json:"fma_peak_gflops"`
+	Rows []attentionBench `json:"rows"`
 }
 
 func runBenchAttention(ctx context.Context, f *benchAttentionFlags, stdout, stderr io.Writer) error {
@@ -97,8 +93,8 @@ func runBenchAttention(ctx context.Context, f *benchAttentionFlags, stdout, stde
 	if err != nil {
 		return err
 	}
-	if f.repeat < 1 {
-		return fmt.Errorf("--repeat %d: want 1 or more", f.repeat)
+	if err := checkLeast(atLeast{"--repeat", f.repeat, 1}); err != nil {
+		return err
 	}
 	runs, err := f.runs()
 	if err != nil {
@@ -113,10 +109,7 @@ func runBenchAttention(ctx context.Context, f *benchAttentionFlags, stdout, stde
 			return cause(ctx, err)
 		}
 	}
-	if f.json {
-		return json.NewEncoder(stdout).Encode(r)
-	}
-	return r.print(stdout)
+	return show(r, f.json, stdout)
 }
 
 // attentionRun is a method, as given, and whether its density is forced.
@@ -179,8 +172,7 @@ func (f *benchAttentionFlags) length(ctx context.Context, n int, runs []attentio
 		return err
 	}
 	if r.Peak == 0 {
-		r.Heads, r.KVHeads, r.HeadDim, r.KVDType = l.heads, l.kvHeads, l.headDim, map[kernels.DType]string{kernels.BF16: "bf16", kernels.F32: "f32"}[l.kv.K.DType]
-		r.Precision, r.ISA, r.Threads, r.Peak = precisionOf(dev), dev.ISA(), dev.Threads(), dev.FMAPeak()
+		r.Heads, r.KVHeads, r.HeadDim, r.setup, r.Peak = l.heads, l.kvHeads, l.headDim, setupOf(dev, l.kv.K.DType), dev.FMAPeak()
 	}
 	out := dev.Alloc(dev.Compute(), l.rows, l.heads*l.headDim)
 	if err := dev.Err(); err != nil {
@@ -224,8 +216,8 @@ func (r attentionReport) print(to io.Writer) error {
 	if r.Input != "" {
 		input = r.Input
 	}
-	fmt.Fprintf(to, "%d heads, %d key heads, head dim %d, %s, %s on %s, %d threads, KV %s; FMA peak measured in this run: %.0f GFLOP/s\n\n",
-		r.Heads, r.KVHeads, r.HeadDim, input, r.Precision, r.ISA, r.Threads, r.KVDType, r.Peak)
+	fmt.Fprintf(to, "%d heads, %d key heads, head dim %d, %s, %s; FMA peak measured in this run: %.0f GFLOP/s\n\n",
+		r.Heads, r.KVHeads, r.HeadDim, input, r.setup.text(), r.Peak)
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "tokens\tattention\tdensity\trank ms\tsort ms\tscore ms\tselect ms\tattend ms\tGFLOP/s\tof peak\tchoosing, of dense\tattend, of dense\tof dense\t")
 	for _, b := range r.Rows {

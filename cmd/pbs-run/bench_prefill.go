@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -57,18 +56,18 @@ share of the blocks instead, all ranking and selection still done.
 	}
 	f.registerShared(cmd)
 	fl := cmd.Flags()
-	fl.StringArrayVar(&f.specs, "attention", nil, "attention of the prefill, as for generate; may be repeated (default full)")
-	fl.Float64Var(&f.density, "force-density", 0, "keep this share of the causal blocks, 0 to 1, in the place of the method's own rule")
-	fl.StringVar(&f.builtin, "config", "", "config of a published model for --load-format dummy: llama-3.1-8b, llama-3.2-1b or qwen2.5-7b-1m")
+	fl.StringArrayVar(&f.specs, "attention", nil, "`method` of the prefill, as for generate; may be repeated (default full)")
+	fl.Float64Var(&f.density, "force-density", 0, "keep this `share` of the causal blocks, 0 to 1, in the place of the method's own rule")
+	fl.StringVar(&f.builtin, "config", "", "`config` of a published model for --load-format dummy: llama-3.1-8b, llama-3.2-1b or qwen2.5-7b-1m")
 	fl.IntVar(&f.cut, "layers", 0, "layers of a --load-format dummy model; 0 for all")
-	fl.StringVar(&f.prompt, "prompt-file", "", "text whose tokens are the prompts (default: random tokens)")
-	fl.StringSliceVar(&f.lengths, "lengths", []string{"2048", "8192"}, "prompt lengths, K for 1024, separated by commas")
+	fl.StringVar(&f.prompt, "prompt-file", "", "`file` with the text whose tokens are the prompts (default: random tokens)")
+	fl.StringSliceVar(&f.lengths, "lengths", []string{"2048", "8192"}, "prompt lengths in `tokens`, K for 1024, separated by commas")
 	fl.IntVar(&f.warmup, "warmup", 1, "untimed prefills of up to 1024 tokens per method before the first timed one")
 	fl.IntVar(&f.repeat, "repeat", 3, "timed prefills per length and method")
 	fl.IntVar(&f.decode, "decode", 16, "decode steps timed after each prefill; 0 for none")
 	fl.BoolVar(&f.lastLayer, "whole-last-layer", false, "compute the last layer for every row, as engines without that saving do")
 	fl.BoolVar(&f.calibrate, "calibrate", false, "compare full and pbs and store the break-even length for --attention auto in the user's cache folder")
-	fl.BoolVar(&f.json, "json", false, "print one JSON object")
+	registerJSON(cmd, &f.json)
 	return cmd
 }
 
@@ -95,8 +94,8 @@ func runBenchPrefill(ctx context.Context, f *benchFlags, stdout, stderr io.Write
 	if err != nil {
 		return err
 	}
-	if f.repeat < 1 || f.warmup < 0 || f.decode < 0 {
-		return fmt.Errorf("--repeat %d, --warmup %d, --decode %d: want at least 1, 0, 0", f.repeat, f.warmup, f.decode)
+	if err := checkLeast(atLeast{"--repeat", f.repeat, 1}, atLeast{"--warmup", f.warmup, 0}, atLeast{"--decode", f.decode, 0}); err != nil {
+		return err
 	}
 	if !(f.density >= 0 && f.density <= 1) {
 		return fmt.Errorf("--force-density %g: want a share from 0 to 1", f.density)
@@ -128,10 +127,7 @@ func runBenchPrefill(ctx context.Context, f *benchFlags, stdout, stderr io.Write
 			return err
 		}
 	}
-	if f.json {
-		return json.NewEncoder(stdout).Encode(r)
-	}
-	return r.print(stdout)
+	return show(r, f.json, stdout)
 }
 
 // prepare resolves the methods, reads the prompt and makes the session that all share.
@@ -273,10 +269,9 @@ func (b *prefillBench) once(ctx context.Context, c contender, ids []int32, label
 	}
 	b.s.Truncate(0)
 	b.s.WholeLastLayer = b.lastLayer
-	bar := newBar(b.stderr, len(ids), b.e.Layers)
+	bar := watch(b.s, b.stderr, len(ids), b.e.Layers)
 	defer bar.close()
-	b.s.OnProgress(bar.update)
-	greedy := model.Options{Sampling: model.Sampling{TopP: 1, RepetitionPenalty: 1}, MaxNew: 1 + b.decode, IgnoreEOS: true}
+	greedy := model.Options{Sampling: model.Greedy(), MaxNew: 1 + b.decode, IgnoreEOS: true}
 	b.e.clock.take()
 	start := time.Now()
 	for _, err := range b.s.Generate(ctx, ids, greedy) {

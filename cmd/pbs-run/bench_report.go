@@ -9,16 +9,13 @@ import (
 
 // benchReport is what bench prefill --json prints.
 type benchReport struct {
-	Model          string           `json:"model"`
-	Params         int64            `json:"parameters"`
-	Layers         int              `json:"layers"`
-	Attention      string           `json:"attention"` // all of them, separated by blanks
-	ForcedDensity  float64          `json:"forced_density,omitempty"`
-	Prompt         string           `json:"prompt"` // random tokens, or the file
-	Precision      string           `json:"precision"`
-	KVDType        string           `json:"kv_dtype"`
-	ISA            string           `json:"isa"`
-	Threads        int              `json:"threads"`
+	Model         string  `json:"model"`
+	Params        int64   `json:"parameters"`
+	Layers        int     `json:"layers"`
+	Attention     string  `json:"attention"` // all of them, separated by blanks
+	ForcedDensity float64 `json:"forced_density,omitempty"`
+	Prompt        string  `json:"prompt"` // random tokens, or the file
+	setup
 	WholeLastLayer bool             `json:"whole_last_layer"`
 	Peak           float64          `json:"fma_peak_gflops"`
 	Bandwidth      float64          `json:"read_bandwidth_gbytes_per_second"`
@@ -72,8 +69,8 @@ type breakEvenBench struct {
 func (b *prefillBench) report() benchReport {
 	e := b.e
 	r := benchReport{
-		Model: e.dir, Params: e.Params(), Layers: e.Layers, ForcedDensity: b.density, Prompt: "random tokens", Precision: e.precision, KVDType: b.kvDType,
-		ISA: e.dev.ISA(), Threads: e.dev.Threads(), WholeLastLayer: b.lastLayer, Peak: e.dev.FMAPeak(),
+		Model: e.dir, Params: e.Params(), Layers: e.Layers, ForcedDensity: b.density, Prompt: "random tokens", setup: e.setup(),
+		WholeLastLayer: b.lastLayer, Peak: e.dev.FMAPeak(),
 	}
 	if b.prompt != "" {
 		r.Prompt = b.prompt
@@ -167,7 +164,7 @@ func (e *engine) decodeBytes(n int) float64 {
 }
 
 func (r benchReport) print(to io.Writer) error {
-	fmt.Fprintf(to, "%s, %d layers, %.3f B parameters, %s on %s, %d threads, KV %s, prompts of %s\n", r.Model, r.Layers, float64(r.Params)/1e9, r.Precision, r.ISA, r.Threads, r.KVDType, r.Prompt)
+	fmt.Fprintf(to, "%s, %d layers, %.3f B parameters, %s, prompts of %s\n", r.Model, r.Layers, float64(r.Params)/1e9, r.setup.text(), r.Prompt)
 	fmt.Fprintf(to, "measured in this run: FMA peak %.0f GFLOP/s, read bandwidth %.1f GB/s\n", r.Peak, r.Bandwidth)
 	for i, spec := range r.specs {
 		fmt.Fprintf(to, "attention %s: %s%s\n", r.Lengths[i].spec, spec, denseBelow(r.Lengths[i].MinLength))

@@ -9,16 +9,9 @@ import (
 	"testing"
 )
 
-func benchPrefill(t *testing.T, args ...string) benchReport {
+func benchPrefill(t *testing.T, args ...string) (r benchReport) {
 	t.Helper()
-	stdout, _, err := pbsRun("", append([]string{"bench", "prefill", "--json", "--repeat", "1"}, args...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var r benchReport
-	if err := json.Unmarshal([]byte(stdout), &r); err != nil {
-		t.Fatal(err)
-	}
+	runJSON(t, &r, append([]string{"bench", "prefill", "--json", "--repeat", "1"}, args...)...)
 	return r
 }
 
@@ -126,16 +119,10 @@ func TestBreakEven(t *testing.T) {
 func TestBenchAttention(t *testing.T) {
 	args := []string{"bench", "attention", "--heads", "4", "--kv-heads", "2", "--head-dim", "32", "--lengths", "2K", "--repeat", "1",
 		"--attention", "pbs:block=32,segment=64", "--attention", "meanpool:block=32", "--density", "0.2,1"}
-	stdout, _, err := pbsRun("", append(args, "--json")...)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var r attentionReport
-	if err := json.Unmarshal([]byte(stdout), &r); err != nil {
-		t.Fatal(err)
-	}
+	runJSON(t, &r, append(args, "--json")...)
 	if len(r.Rows) != 5 || r.Rows[0].Attention != "full" || r.Rows[0].OfDense != 1 {
-		t.Fatalf("got %s", stdout)
+		t.Fatalf("got %+v", r)
 	}
 	for i, row := range r.Rows[1:] {
 		if want := []float64{0.2, 1}[i%2]; math.Abs(row.Density-want) > 0.03 || !row.Forced || row.GFLOPS <= 0 || row.Seconds.Select <= 0 || row.Total < row.Seconds.Attend {
@@ -143,17 +130,11 @@ func TestBenchAttention(t *testing.T) {
 		}
 	}
 	// By its own rule, the made-up layer has something to choose, and permutation helps.
-	stdout, _, err = pbsRun("", append(args[:len(args)-2:len(args)-2], "--json", "--attention", "pbs:block=32,segment=64,permute=off")...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal([]byte(stdout), &r); err != nil {
-		t.Fatal(err)
-	}
+	runJSON(t, &r, append(args[:len(args)-2:len(args)-2], "--json", "--attention", "pbs:block=32,segment=64,permute=off")...)
 	if on, off := r.Rows[1].Density, r.Rows[3].Density; on > 0.95 || on >= off {
 		t.Errorf("density %g, in order %g", on, off)
 	}
-	if stdout, _, err = pbsRun("", args...); err != nil || !strings.Contains(stdout, " forced") {
+	if stdout, _, err := pbsRun("", args...); err != nil || !strings.Contains(stdout, " forced") {
 		t.Errorf("table: %v\n%s", err, stdout)
 	}
 }

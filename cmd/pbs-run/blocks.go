@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"io"
 
+	"github.com/pbs-run/pbs-run/attention"
 	"github.com/pbs-run/pbs-run/kernels"
 )
 
@@ -35,9 +36,12 @@ func blocksOf(dev kernels.Device, l *layer, p *kernels.Plan, block int) (*blocks
 		return nil, err
 	}
 	if p.Permuted {
-		b.perm, err = onHost(dev, p.Perm)
+		if b.perm, err = onHost(dev, p.Perm); err != nil {
+			return nil, err
+		}
 	}
-	b.count()
+	kept, err := onHost(dev, p.Kept)
+	b.count(kept)
 	return b, err
 }
 
@@ -55,17 +59,15 @@ func (b *blocks) kept(head, i, j int) byte {
 	return b.keep[8*word+j/8%8] >> (j % 8) & 1
 }
 
-// count sets the densities: kept causal blocks over all of them.
-func (b *blocks) count() {
+// count sets the densities: what plan.Kept says of the causal blocks, over all of them.
+func (b *blocks) count(kept []byte) {
 	for h := range b.layer.heads {
-		kept, all := 0, 0
+		sum, all := 0, 0
 		for i := range b.queryBlocks() {
-			for j := range b.firstBlock() + i + 1 {
-				kept += int(b.kept(h, i, j))
-			}
+			sum += int(binary.LittleEndian.Uint32(kept[4*(h*b.plan.Kept.Stride+i):]))
 			all += b.firstBlock() + i + 1
 		}
-		b.density = append(b.density, float64(kept)/float64(all))
+		b.density = append(b.density, float64(sum)/float64(all))
 	}
 }
 
@@ -109,4 +111,37 @@ func (b *blocks) writeMask(w io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// lines are the single keys and the distances that MInference chooses, ascending, by head.
+type lines struct{ vertical, slash [][]int32 }
+
+// linesOf downloads what p holds after a prefill by m. Where that was dense it chooses first.
+func linesOf(dev kernels.Device, l *layer, m attention.MInference, p *kernels.Plan) (list lines, err error) {
+	if p.Dense {
+		p.Begin(l.first(), l.rows)
+		m.Choose(dev, p, l.q, l.kv, l.whole())
+	}
+	if list.vertical, err = l.bits(dev, p.Columns); err != nil {
+		return lines{}, err
+	}
+	list.slash, err = l.bits(dev, p.Diagonals)
+	return list, err
+}
+
+// bits lists those of the keys or distances whose bit is set in t [heads, words], by head.
+func (l *layer) bits(dev kernels.Device, t kernels.Tensor) ([][]int32, error) {
+	data, err := onHost(dev, t)
+	if err != nil {
+		return nil, err
+	}
+	list := make([][]int32, l.heads)
+	for h := range list {
+		for i := range l.keys {
+			if data[8*h*t.Stride+i/8]>>(i%8)&1 == 1 {
+				list[h] = append(list[h], int32(i))
+			}
+		}
+	}
+	return list, nil
 }

@@ -20,8 +20,7 @@ const (
 	// authors report no gain at 8K and some at 16K on their GPU (arXiv 2510.21270).
 	autoDefault = 8192
 
-	autoHelp = "attend densely where there are fewer tokens than this. With --attention auto, 0 takes the break-even length that" +
-		" bench prefill --calibrate stored for this device and model, or else 8192, which nobody measured here"
+	minLengthHelp = "attend densely below this many `tokens`; 0 leaves it to the method"
 )
 
 // calibration is the length from which sparse prefill beats dense on one device, for one model.
@@ -59,7 +58,7 @@ type point struct {
 
 func (e *engine) calibrationKey(cfg model.Config) calibrationKey {
 	return calibrationKey{
-		Device: e.flags.device, ISA: e.dev.ISA(), Threads: e.dev.Threads(), Precision: e.precision, KVDType: e.flags.kvDType,
+		Device: e.flags.device, ISA: e.dev.ISA(), Threads: e.dev.Threads(), Precision: dtypeFlag(e.dev.Compute()), KVDType: e.flags.kvDType,
 		Hidden: cfg.Hidden, Inter: cfg.Intermediate, Layers: cfg.Layers, Heads: cfg.Heads, KVHeads: cfg.KVHeads, HeadDim: cfg.HeadDim,
 	}
 }

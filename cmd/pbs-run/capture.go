@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,6 +20,7 @@ import (
 type captureFlags struct {
 	engineFlags
 	input  inputFlags
+	seed   uint64
 	layers string
 	out    string
 }
@@ -44,8 +44,9 @@ generate. pbs-run attend reads these files. The run ends after the last of the l
 	f.engineFlags.register(cmd, "full")
 	f.input.register(cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&f.layers, "layers", "", "layers to write, as in 3,17 or 0-2")
-	fl.StringVar(&f.out, "out", "", "folder for the files; made where it is missing")
+	fl.Uint64VarP(&f.seed, "seed", "s", 0, "seed of --needle")
+	fl.StringVar(&f.layers, "layers", "", "`layers` to write, as in 3,17 or 0-2")
+	fl.StringVar(&f.out, "out", "", "`folder` for the files; made where it is missing")
 	must(cmd.MarkFlagRequired("layers"))
 	must(cmd.MarkFlagRequired("out"))
 	return cmd
@@ -63,11 +64,11 @@ func runCapture(ctx context.Context, f *captureFlags, stdin io.Reader, stdout, s
 		return err
 	}
 	defer e.close()
-	layers, err := parseLayers(f.layers, e.Layers)
+	layers, err := parseIndices("--layers", f.layers, e.Layers)
 	if err != nil {
 		return err
 	}
-	in, err := f.input.read(stdin, 0)
+	in, err := f.input.read(stdin, f.seed)
 	if err != nil {
 		return err
 	}
@@ -85,9 +86,8 @@ func runCapture(ctx context.Context, f *captureFlags, stdin io.Reader, stdout, s
 	if err := os.MkdirAll(f.out, 0o755); err != nil {
 		return fmt.Errorf("--out: %w", err)
 	}
-	bar := newBar(stderr, len(ids), e.Layers)
+	bar := watch(s, stderr, len(ids), e.Layers)
 	defer bar.close()
-	s.OnProgress(bar.update)
 	s.WholeLastLayer = true // or its queries would be those of the last block alone
 	var written []string
 	s.BeforeAttention = func(i int, q kernels.Tensor, kv kernels.KV, _ int) error {
@@ -143,27 +143,4 @@ func writeLayer(dev kernels.Device, path string, headDim int, q kernels.Tensor, 
 		return err
 	}
 	return writeTensors(path, []output{out("q", q, heads, queries), out("k", kv.K, kvHeads, cached), out("v", kv.V, kvHeads, cached)})
-}
-
-// parseRanges reads numbers and ranges of 0 to n-1, as in 3,17 or 0-2.
-func parseRanges(spec string, n int) ([]int, error) {
-	var list []int
-	for _, word := range strings.Split(spec, ",") {
-		from, to, isRange := strings.Cut(strings.TrimSpace(word), "-")
-		if !isRange {
-			to = from
-		}
-		lo, err1 := strconv.Atoi(from)
-		hi, err2 := strconv.Atoi(to)
-		if err := errors.Join(err1, err2); err != nil {
-			return nil, err
-		}
-		if lo < 0 || hi < lo || hi >= n {
-			return nil, fmt.Errorf("%s is outside 0 to %d", word, n-1)
-		}
-		for i := lo; i <= hi; i++ {
-			list = append(list, i)
-		}
-	}
-	return list, nil
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/pbs-run/pbs-run/attention"
 	"github.com/pbs-run/pbs-run/kernels"
-	"github.com/pbs-run/pbs-run/kernels/cpu"
 	"github.com/pbs-run/pbs-run/loader"
 	"github.com/pbs-run/pbs-run/model"
 	"github.com/pbs-run/pbs-run/tokenizer"
@@ -36,7 +35,7 @@ type engineFlags struct {
 // register adds the flags to cmd, whose prefills attend by method unless the user says otherwise.
 func (f *engineFlags) register(cmd *cobra.Command, method string) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.attention, "attention", method, "attention of the prefill: full, pbs, pbs+, meanpool, xattention, minference, flexprefill or auto, with settings as in pbs:tau=0.95,segment=512")
+	fl.StringVar(&f.attention, "attention", method, "`method` of the prefill: full, pbs, pbs+, meanpool, xattention, minference, flexprefill or auto, with settings as in pbs:tau=0.95; see pbs-run help attention")
 	f.registerShared(cmd)
 	must(cmd.MarkFlagRequired("model"))
 }
@@ -44,10 +43,10 @@ func (f *engineFlags) register(cmd *cobra.Command, method string) {
 // registerShared adds all flags but --attention, which some commands take more than once.
 func (f *engineFlags) registerShared(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVarP(&f.model, "model", "m", "", "model folder, or org/name in the Hugging Face cache")
+	fl.StringVarP(&f.model, "model", "m", "", "model `folder`, or org/name in the Hugging Face cache")
 	fl.StringVar(&f.loadFormat, "load-format", "auto", "auto: safetensors; dummy: seeded random weights from config.json alone")
-	fl.StringArrayVar(&f.perLayer, "attention-layers", nil, "another attention for some layers, as in 0-1=full or 7=pbs:tau=1; may be repeated")
-	fl.IntVar(&f.minLength, "min-length", 0, autoHelp)
+	fl.StringArrayVar(&f.perLayer, "attention-layers", nil, "`layers=method` gives some layers another method, as in 0-1=full; may be repeated")
+	fl.IntVar(&f.minLength, "min-length", 0, minLengthHelp)
 	f.registerDevice(cmd, "auto")
 	fl.StringVar(&f.kvDType, "kv-dtype", "bf16", "element of the KV cache: bf16, or f32 (which implies --precision f32)")
 	fl.BoolVar(&f.extrapolate, "allow-extrapolation", false, "run beyond the positions the model was trained for")
@@ -56,7 +55,7 @@ func (f *engineFlags) registerShared(cmd *cobra.Command) {
 // registerDevice adds the flags that openDevice reads.
 func (f *engineFlags) registerDevice(cmd *cobra.Command, precision string) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.device, "device", "cpu", "device: cpu")
+	fl.StringVar(&f.device, "device", "auto", "cpu, cuda or cuda:i (a GPU), or auto: a GPU where this program can use one")
 	fl.IntVarP(&f.threads, "threads", "t", 0, "threads; 0 takes the CPUs this process may use")
 	fl.StringVar(&f.precision, "precision", precision, "arithmetic: f32, bf16 (products in bf16, sums in f32), or auto: bf16 where the CPU has it")
 }
@@ -71,18 +70,17 @@ func must(err error) {
 // engine is a loaded model on an open device.
 type engine struct {
 	*model.Model
-	dir       string
-	dev       *cpu.Device
-	clock     *timed // dev, as the model uses it
-	ckpt      *loader.Checkpoint
-	method    attention.Method
-	methods   []attention.Method // by layer
-	kv        kernels.DType
-	flags     *engineFlags
-	loadTime  time.Duration
-	weights   int64
-	precision string
-	auto      int // tokens from which --attention auto is sparse; 0 until somebody asks
+	dir      string
+	dev      device
+	clock    *timed // dev, as the model uses it
+	ckpt     *loader.Checkpoint
+	method   attention.Method
+	methods  []attention.Method // by layer
+	kv       kernels.DType
+	flags    *engineFlags
+	loadTime time.Duration
+	weights  int64
+	auto     int // tokens from which --attention auto is sparse; 0 until somebody asks
 }
 
 // open checks the flags, then opens device, checkpoint and model, cheapest first.
@@ -93,8 +91,8 @@ func (f *engineFlags) open() (*engine, error) {
 	if e.kv, err = f.kvType(); err != nil {
 		return nil, err
 	}
-	if f.minLength < 0 {
-		return nil, fmt.Errorf("--min-length %d: want 0 or more tokens", f.minLength)
+	if err := checkLeast(atLeast{"--min-length", f.minLength, 0}); err != nil {
+		return nil, err
 	}
 	cfg, err := f.config(e)
 	if err != nil {
@@ -104,7 +102,6 @@ func (f *engineFlags) open() (*engine, error) {
 		return nil, err
 	}
 	e.clock = newTimed(e.dev)
-	e.precision = precisionOf(e.dev)
 	if err = e.load(cfg); err != nil {
 		e.close()
 		return nil, err
@@ -112,16 +109,11 @@ func (f *engineFlags) open() (*engine, error) {
 	for _, w := range e.Warnings {
 		fmt.Fprintln(os.Stderr, "pbs-run: warning:", w)
 	}
-	for _, n := range e.ckpt.Bytes() {
-		e.weights += n
-	}
 	e.loadTime = time.Since(start)
 	return e, nil
 }
 
-func precisionOf(dev kernels.Device) string {
-	return map[kernels.DType]string{kernels.F32: "f32", kernels.BF16: "bf16"}[dev.Compute()]
-}
+func (e *engine) setup() setup { return setupOf(e.dev, e.kv) }
 
 // config finds the model's folder and reads its config, or takes a built-in one.
 func (f *engineFlags) config(e *engine) (cfg model.Config, err error) {
@@ -167,6 +159,14 @@ func (e *engine) load(cfg model.Config) (err error) {
 	if e.ckpt, err = f.openWeights(e.dir, cfg); err != nil {
 		return err
 	}
+	for _, n := range e.ckpt.Bytes() {
+		e.weights += n
+	}
+	done, err := e.watchUpload()
+	if err != nil {
+		return err
+	}
+	defer done()
 	e.Model, err = model.New(e.clock, cfg, e.ckpt)
 	return err
 }
@@ -179,32 +179,6 @@ func (f *engineFlags) kvType() (kernels.DType, error) {
 		return kernels.F32, nil
 	}
 	return 0, fmt.Errorf("--kv-dtype %q: want bf16 or f32", f.kvDType)
-}
-
-// openDevice opens the CPU. PBS_CPU overrides the choice of instruction set.
-func (f *engineFlags) openDevice() (*cpu.Device, error) {
-	if f.device != "cpu" {
-		return nil, fmt.Errorf("--device %q: this pbs-run has only cpu", f.device)
-	}
-	opt := cpu.Options{Threads: f.threads, ISA: os.Getenv("PBS_CPU")}
-	switch f.precision {
-	case "f32":
-		opt.F32 = true
-	case "auto":
-		opt.F32 = f.kvDType == "f32"
-	case "bf16":
-	default:
-		return nil, fmt.Errorf("--precision %q: want auto, f32 or bf16", f.precision)
-	}
-	dev, err := cpu.Open(opt)
-	if err != nil {
-		return nil, err
-	}
-	if f.precision == "bf16" && dev.Compute() != kernels.BF16 {
-		dev.Close()
-		return nil, fmt.Errorf("--precision bf16: %s has no bf16 products; use auto or f32", dev.ISA())
-	}
-	return dev, nil
 }
 
 func (f *engineFlags) openWeights(dir string, cfg model.Config) (*loader.Checkpoint, error) {
@@ -240,18 +214,24 @@ func (e *engine) session(n, maxNew int) (*model.Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n+maxNew > e.MaxPositions {
+		fmt.Fprintf(os.Stderr, "pbs-run: warning: --allow-extrapolation: prompt of %d tokens + %d new tokens exceed the model's %d positions\n", n, maxNew, e.MaxPositions)
+	}
 	return e.NewSession(e.NewPlan(n+maxNew, n, needs))
 }
 
 // checkLength says what of a session with these methods does not fit.
 func (e *engine) checkLength(n, maxNew int, methods []attention.Method) (model.Needs, error) {
 	needs := model.Needs{KV: e.kv, Compute: e.dev.Compute(), Scratch: e.dev.Scratch, Weights: e.weights, Methods: methods}
-	free, err := freeMemory()
+	free, err := freeOn(e.dev)
 	if err != nil {
 		return needs, err
 	}
-	if e.flags.loadFormat == "dummy" {
-		free += e.weights // they are in memory already, where mapped files only may come to be
+	if _, ok := e.dev.(memoryOwner); ok || e.flags.loadFormat == "dummy" {
+		free += e.weights // they are there already, where mapped files only may come to be
+	}
+	if s, ok := e.dev.(interface{ Workspace(keys int) int64 }); ok {
+		free = max(0, free-s.Workspace(n+maxNew))
 	}
 	return needs, e.CheckLength(n, maxNew, e.flags.extrapolate, free, needs)
 }

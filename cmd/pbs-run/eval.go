@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -41,7 +40,9 @@ func rulerCommand() *cobra.Command {
 		Use:   "ruler --model DIR --tasks niah_single_2,niah_multikey_1 --length N --samples N --seed S",
 		Short: "RULER (arXiv 2404.06654): needles in a haystack, made from a seed at any length",
 		Long: `Make RULER prompts of a length from a seed, answer them greedily and score them by RULER's string match.
-The essay that needles are hidden in is --essay, by default document.txt beside the model folder.`,
+The essay that needles are hidden in is --essay, by default document.txt beside the model folder.
+
+  pbs-run eval ruler -m DIR --essay book.txt --tasks niah_single_2 --length 16384 --samples 100 --attention pbs`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runRuler(cmd.Context(), &f, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -49,13 +50,13 @@ The essay that needles are hidden in is --essay, by default document.txt beside 
 	}
 	f.engineFlags.register(cmd, "full")
 	fl := cmd.Flags()
-	fl.StringSliceVar(&f.Tasks, "tasks", eval.RULERTasks(), "tasks, separated by commas")
-	fl.IntVar(&f.Length, "length", 4096, "tokens of prompt and answer together")
+	fl.StringSliceVar(&f.Tasks, "tasks", eval.RULERTasks(), "`tasks`, separated by commas")
+	fl.IntVar(&f.Length, "length", 4096, "`tokens` of prompt and answer together")
 	fl.IntVar(&f.Samples, "samples", 100, "prompts per task")
 	fl.Uint64VarP(&f.Seed, "seed", "s", 42, "seed of the prompts")
-	fl.StringVar(&f.essay, "essay", "", "text file to hide needles in")
-	fl.StringVar(&f.Out, "out", "", "folder for <task>.jsonl files with every prompt and prediction")
-	fl.BoolVar(&f.json, "json", false, "print one JSON object")
+	fl.StringVar(&f.essay, "essay", "", "text `file` to hide needles in")
+	fl.StringVar(&f.Out, "out", "", "`folder` for <task>.jsonl files with every prompt and prediction")
+	registerJSON(cmd, &f.json)
 	return cmd
 }
 
@@ -79,35 +80,36 @@ func runRuler(ctx context.Context, f *rulerFlags, stdout, stderr io.Writer) erro
 	}
 	a := answerer{e: e, tok: tok, s: s}
 	progress := func(eval.Progress) {}
-	if isTerminal(stderr) {
-		bar := progressbar.NewOptions(len(f.Tasks)*f.Samples, progressbar.OptionSetWriter(stderr), progressbar.OptionClearOnFinish(),
-			progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100*time.Millisecond))
+	if bar := drawBar(stderr, int64(len(f.Tasks)*f.Samples), progressbar.OptionSetPredictTime(true)); bar != nil {
 		progress = func(p eval.Progress) {
 			bar.Describe(fmt.Sprintf("%s %d/%d, score %.2f", p.Task, p.Done, p.Samples, p.Score))
 			_ = bar.Add(1) // a bar that cannot be drawn spoils nothing
 		}
 	}
-	report, err := eval.RunRULER(ctx, f.RULEROptions, a.generate, a.count, progress)
-	if err != nil && len(report.Tasks) == 0 {
+	found, err := eval.RunRULER(ctx, f.RULEROptions, a.generate, a.count, progress)
+	if err != nil && len(found.Tasks) == 0 {
 		return err
 	}
-	if f.json {
-		err = errors.Join(err, json.NewEncoder(stdout).Encode(struct {
-			Model     string `json:"model"`
-			Attention string `json:"attention"`
-			MinLength int    `json:"min_length,omitempty"`
-			Precision string `json:"precision"`
-			KVDType   string `json:"kv_dtype"`
-			eval.RULERReport
-		}{e.dir, e.method.String(), minLength(e.method), e.precision, f.kvDType, report}))
-		return err
-	}
-	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	r := rulerReport{e.dir, e.method.String(), minLength(e.method), e.setup(), found}
+	return errors.Join(err, show(r, f.json, stdout))
+}
+
+// rulerReport is what eval ruler prints.
+type rulerReport struct {
+	Model     string `json:"model"`
+	Attention string `json:"attention"`
+	MinLength int    `json:"min_length,omitempty"`
+	setup
+	eval.RULERReport
+}
+
+func (r rulerReport) print(to io.Writer) error {
+	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "task\tlength\tsamples\tscore\tnulls\tfailed\tTTFT s\tseconds")
-	for _, t := range report.Tasks {
+	for _, t := range r.Tasks {
 		fmt.Fprintf(w, "%s\t%d\t%d\t%.2f\t%d\t%d\t%.2f\t%.0f\n", t.Task, t.Length, t.Samples, t.Score, t.Nulls, t.Failed, t.MeanTTFTSeconds, t.Seconds)
 	}
-	return errors.Join(err, w.Flush())
+	return w.Flush()
 }
 
 // answerer answers evaluation prompts, each in the same session from an empty cache.
@@ -142,7 +144,7 @@ func (a *answerer) generate(ctx context.Context, p eval.Prompt, maxNew int) (eva
 	a.s.Truncate(0)
 	var text strings.Builder
 	stream := a.tok.NewStream(true)
-	greedy := model.Options{Sampling: model.Sampling{TopP: 1, RepetitionPenalty: 1}, MaxNew: maxNew}
+	greedy := model.Options{Sampling: model.Greedy(), MaxNew: maxNew}
 	for id, err := range a.s.Generate(ctx, ids, greedy) {
 		if err != nil {
 			return out, err

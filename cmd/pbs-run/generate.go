@@ -42,7 +42,7 @@ arguments; either alone will do, and with neither standard input is the prompt. 
 template unless --no-chat-template is given. The answer streams to standard output, a summary goes to standard error.
 
   pbs-run generate -m Qwen/Qwen2.5-7B-Instruct-1M -f book.txt "Who is the narrator?"
-  pbs-run generate -m DIR -f document.txt --needle --seed 3     # hide a fact in the document and ask for it
+  pbs-run generate -m DIR -f document.txt --needle --seed 3     # hide a number in the document and ask for it
   pbs-run generate -m DIR -f book.txt --questions questions.txt # one question per line, the book is prefilled once
   pbs-run generate -m DIR -f book.txt --stats "Who is it?"      # which heads of which layers attended to how much`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -56,9 +56,9 @@ template unless --no-chat-template is given. The answer streams to standard outp
 	fl := cmd.Flags()
 	fl.IntVarP(&f.maxNew, "max-new-tokens", "n", 256, "tokens to generate at most")
 	fl.BoolVar(&f.ignoreEOS, "ignore-eos", false, "go on after a stop token")
-	fl.StringArrayVar(&f.stop, "stop", nil, "end the answer before this text; may be repeated")
-	fl.StringVar(&f.truncate, "truncate", "", "middle: cut the middle out of a prompt that is too long for the model")
-	fl.StringVar(&f.questions, "questions", "", "file with a question per line; the --prompt-file is prefilled once and each is answered over it")
+	fl.StringArrayVar(&f.stop, "stop", nil, "end the answer before this `text`; may be repeated")
+	fl.StringVar(&f.truncate, "truncate", "", "`middle`: cut the middle out of a prompt that is too long for the model")
+	fl.StringVar(&f.questions, "questions", "", "`file` with a question per line; the --prompt-file is prefilled once and each is answered over it")
 	fl.BoolVar(&f.stats, "stats", false, "show density by layer and head, and what it would be without permutation (one more selection per layer)")
 	fl.BoolVar(&f.debug, "debug", false, "check every layer's output for NaN and infinity")
 	fl.BoolVar(&f.json, "json", false, "print one JSON object instead of the answer and the summary")
@@ -81,18 +81,15 @@ type result struct {
 	Attention       string  `json:"attention"`
 	MinLength       int     `json:"min_length,omitempty"` // dense below
 	densities
-	Precision string  `json:"precision"`
-	KVDType   string  `json:"kv_dtype"`
-	ISA       string  `json:"isa"`
-	Threads   int     `json:"threads"`
-	Seed      uint64  `json:"seed"`
-	PeakRSS   int64   `json:"peak_rss_bytes"`
-	Needle    *needle `json:"needle,omitempty"`
+	setup
+	Seed    uint64  `json:"seed"`
+	PeakRSS int64   `json:"peak_rss_bytes"`
+	Needle  *needle `json:"needle,omitempty"`
 }
 
 func runGenerate(ctx context.Context, f *generateFlags, changed func(string) bool, stdin io.Reader, stdout, stderr io.Writer) error {
-	if f.maxNew < 1 {
-		return fmt.Errorf("--max-new-tokens %d: want 1 or more", f.maxNew)
+	if err := checkLeast(atLeast{"--max-new-tokens", f.maxNew, 1}); err != nil {
+		return err
 	}
 	if f.truncate != "" && f.truncate != "middle" {
 		return fmt.Errorf("--truncate %q: want middle", f.truncate)
@@ -152,8 +149,8 @@ func runGenerate(ctx context.Context, f *generateFlags, changed func(string) boo
 
 func (f *generateFlags) newResult(e *engine, seed uint64) result {
 	return result{
-		Model: e.dir, Attention: e.method.String(), MinLength: minLength(e.method), Precision: e.precision, KVDType: f.kvDType, ISA: e.dev.ISA(),
-		Threads: e.dev.Threads(), Seed: seed, LoadSeconds: e.loadTime.Seconds(), OutputIDs: []int32{},
+		Model: e.dir, Attention: e.method.String(), MinLength: minLength(e.method), setup: e.setup(),
+		Seed: seed, LoadSeconds: e.loadTime.Seconds(), OutputIDs: []int32{},
 	}
 }
 
@@ -188,8 +185,7 @@ func (f *generateFlags) answer(ctx context.Context, e *engine, in input, opt mod
 	if err != nil {
 		return r, err
 	}
-	bar := newBar(stderr, len(ids), e.Layers)
-	s.OnProgress(bar.update)
+	bar := watch(s, stderr, len(ids), e.Layers)
 	err = f.decode(ctx, e, s, ids, opt, &r, start, newAnswer(tok, f.stop, stdout, f.json), bar.close)
 	r.densities = densitiesOf(s.Density())
 	return r, err
@@ -202,8 +198,8 @@ func (f *generateFlags) decode(ctx context.Context, e *engine, s *model.Session,
 	for id, err := range s.Generate(ctx, ids, opt) {
 		prefilled()
 		if err != nil {
-			r.FinishReason = "interrupted"
 			if ctx.Err() != nil {
+				r.FinishReason = "interrupted"
 				r.finish(start, out, len(ids))
 			}
 			return err
@@ -258,8 +254,8 @@ func (r *result) summary(w io.Writer) {
 	if r.DecodeRate > 0 {
 		fmt.Fprintf(w, " (%.1f tokens/s)", r.DecodeRate)
 	}
-	fmt.Fprintf(w, " · %s\nattention %s%s, density %.3f · %s on %s, %d threads, KV %s · peak memory %s · seed %d\n",
-		r.FinishReason, r.Attention, denseBelow(r.MinLength), r.Density, r.Precision, r.ISA, r.Threads, r.KVDType, model.GiB(r.PeakRSS), r.Seed)
+	fmt.Fprintf(w, " · %s\nattention %s%s, density %.3f · %s · peak memory %s · seed %d\n",
+		r.FinishReason, r.Attention, denseBelow(r.MinLength), r.Density, r.setup.text(), model.GiB(r.PeakRSS), r.Seed)
 	if r.Needle != nil {
 		verdict := "RIGHT"
 		if !r.Needle.Found {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,10 +32,10 @@ type inputFlags struct {
 
 func (f *inputFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVarP(&f.file, "prompt-file", "f", "", "file that holds the prompt, or the document in front of the question; - is standard input")
-	fl.StringVar(&f.messages, "messages", "", `JSON file with a chat: [{"role": "user", "content": "..."}, ...]`)
-	fl.StringVar(&f.ids, "ids", "", "JSON file with an array of token ids, used as they are")
-	fl.StringVar(&f.system, "system", "", "system message in front of the prompt")
+	fl.StringVarP(&f.file, "prompt-file", "f", "", "`file` that holds the prompt, or the document in front of the question; - is standard input")
+	fl.StringVar(&f.messages, "messages", "", "JSON `file` with a chat: [{\"role\": \"user\", \"content\": \"...\"}, ...]")
+	fl.StringVar(&f.ids, "ids", "", "JSON `file` with an array of token ids, used as they are")
+	fl.StringVar(&f.system, "system", "", "system `message` in front of the prompt")
 	fl.BoolVar(&f.raw, "no-chat-template", false, "continue the prompt as plain text; special tokens in it are recognised, as Hugging Face does")
 	fl.BoolVar(&f.parseSpecial, "parse-special", false, "recognise special tokens written in a chat message")
 	fl.BoolVar(&f.hide, "needle", false, "hide a number, drawn from --seed, in the --prompt-file and ask for it as RULER does, the start of the answer given")
@@ -179,12 +180,24 @@ func readIDs(path string) ([]int32, error) {
 	if err != nil {
 		return nil, err
 	}
-	var ids []int32
-	if err := json.Unmarshal(b, &ids); err != nil {
-		return nil, fmt.Errorf("ids %s: want a JSON array of token ids: %w", path, err)
+	ids, err := parseIDs(b)
+	if err == nil && len(ids) == 0 {
+		err = errors.New("no token id")
 	}
-	if len(ids) == 0 {
-		return nil, fmt.Errorf("ids %s: no token id", path)
+	if err != nil {
+		return nil, fmt.Errorf("ids %s: %w", path, err)
+	}
+	return ids, nil
+}
+
+// parseIDs reads a JSON array of token ids, which may be empty.
+func parseIDs(data []byte) ([]int32, error) {
+	var ids []int32
+	if err := json.Unmarshal(data, &ids); err != nil {
+		return nil, fmt.Errorf("want a JSON array of token ids: %w", err)
+	}
+	if at := bytes.Index(data, []byte("null")); at >= 0 { // Go reads it as 0
+		return nil, fmt.Errorf("want a JSON array of token ids, there is null at byte %d", at)
 	}
 	return ids, nil
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -27,7 +26,11 @@ func inspectCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inspect --model DIR|org/name",
 		Short: "Show a model's architecture, size and memory needs",
-		Args:  cobra.NoArgs,
+		Long: `Show a model's architecture and size, the longest prompt that fits into the free memory, and what prompts of 8K to 512K tokens
+need: weights, KV cache, and activations of f32 arithmetic (bf16 needs less). It reads headers alone.
+
+  pbs-run inspect -m Qwen/Qwen2.5-7B-Instruct-1M`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f := engineFlags{kvDType: kvDType}
 			kv, err := f.kvType()
@@ -38,15 +41,12 @@ func inspectCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(in)
-			}
-			return in.print(cmd.OutOrStdout())
+			return show(in, asJSON, cmd.OutOrStdout())
 		},
 	}
-	cmd.Flags().StringVarP(&name, "model", "m", "", "model folder, or org/name in the Hugging Face cache")
+	cmd.Flags().StringVarP(&name, "model", "m", "", "model `folder`, or org/name in the Hugging Face cache")
 	cmd.Flags().StringVar(&kvDType, "kv-dtype", "bf16", "element of the KV cache: bf16 or f32")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	registerJSON(cmd, &asJSON)
 	must(cmd.MarkFlagRequired("model"))
 	return cmd
 }

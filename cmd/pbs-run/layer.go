@@ -12,8 +12,7 @@ import (
 // layer is one layer's queries, keys and values on a device. The queries are those of the last positions.
 type layer struct {
 	heads, kvHeads, headDim int
-	keys, rows              int // rows queries
-	dtype                   kernels.DType
+	keys, rows              int            // rows queries
 	q                       kernels.Tensor // [rows, heads·headDim]
 	kv                      kernels.KV     // [kvHeads, keys, headDim]
 }
@@ -25,7 +24,7 @@ func (l *layer) first() int { return l.keys - l.rows }
 func newLayer(dev kernels.Device, l layer, kv kernels.DType, buffers int) (*layer, error) {
 	dt := dev.Compute()
 	need := int64(1+buffers)*int64(l.rows*l.heads*l.headDim*dt.Size()) + 2*int64(l.keys*l.kvHeads*l.headDim*kv.Size())
-	if free, err := freeMemory(); err == nil && need > free {
+	if free, err := freeOn(dev); err == nil && need > free {
 		return nil, fmt.Errorf("%d queries of %d heads over %d keys need %s, %s are free", l.rows, l.heads, l.keys, model.GiB(need), model.GiB(free))
 	}
 	l.q = dev.Alloc(dt, l.rows, l.heads*l.headDim)
@@ -56,7 +55,7 @@ func readLayer(dev kernels.Device, path string, buffers int) (*layer, error) {
 		}
 	}
 	q, k, v := tensors["q"], tensors["k"], tensors["v"]
-	shape := layer{heads: q.Dims[0], rows: q.Rows(), headDim: q.Cols(), kvHeads: k.Dims[0], keys: k.Rows(), dtype: q.DType}
+	shape := layer{heads: q.Dims[0], rows: q.Rows(), headDim: q.Cols(), kvHeads: k.Dims[0], keys: k.Rows()}
 	if err := shape.check(k.Dims, v.Dims); err != nil {
 		return nil, fmt.Errorf("--input %s: %w", path, err)
 	}
@@ -128,7 +127,7 @@ func (l *layer) fill(dev kernels.Device, q, k, v kernels.Tensor) error {
 
 // plan allocates what m needs for l; nil for a method without blocks.
 func (l *layer) plan(dev kernels.Device, m attention.Method) *kernels.Plan {
-	shape := m.Shape(kernels.PlanShape{Heads: l.heads, KVHeads: l.kvHeads, HeadDim: l.headDim, Capacity: l.keys, Rows: l.rows})
+	shape := m.Layout().Shape(kernels.PlanShape{Heads: l.heads, KVHeads: l.kvHeads, HeadDim: l.headDim, Capacity: l.keys, Rows: l.rows})
 	if shape.Block == 0 {
 		return nil
 	}
@@ -141,7 +140,7 @@ func (l *layer) whole() []kernels.Span { return []kernels.Span{{Lo: 0, Hi: l.row
 // attend runs m over all queries and returns where its time went.
 func (l *layer) attend(clock *timed, m attention.Method, p *kernels.Plan, out kernels.Tensor) phases {
 	clock.take()
-	m.Prefill(clock, p, out, l.q, l.kv, l.first(), l.whole())
+	attention.Prefill(clock, m, p, out, l.q, l.kv, l.first(), l.whole())
 	return clock.take()
 }
 

@@ -3,11 +3,6 @@ package main
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
-	"slices"
-	"strconv"
-	"strings"
-	"unsafe"
 
 	"github.com/spf13/cobra"
 
@@ -28,15 +23,18 @@ func logitsCommand() *cobra.Command {
 		Use:   "logits --model DIR --ids FILE.json --out FILE.safetensors [flags]",
 		Short: "Write a prompt's logits to a safetensors file",
 		Long: `Write the logits of one prefill to a safetensors file, to compare engines: logits [positions, vocab] F32 and
-positions [positions] I64. The ids are used as given; no BOS is added.`,
+positions [positions] I64. The ids are used as given; no BOS is added.
+
+  pbs-run tokenize -m DIR --add-special < text.txt > ids.json
+  pbs-run logits -m DIR --ids ids.json --positions all --kv-dtype f32 --out logits.safetensors`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runLogits(cmd.Context(), &f) },
 	}
 	f.engineFlags.register(cmd, "full")
 	fl := cmd.Flags()
-	fl.StringVar(&f.ids, "ids", "", "JSON file with an array of token ids")
-	fl.StringVar(&f.positions, "positions", "last", "positions to write: last, all, or a list such as 1,5,9")
-	fl.StringVar(&f.out, "out", "", "safetensors file to write")
+	fl.StringVar(&f.ids, "ids", "", "JSON `file` with an array of token ids")
+	fl.StringVar(&f.positions, "positions", "last", "`positions` to write: last, all, or a list such as 1,5,9 or 0-99")
+	fl.StringVar(&f.out, "out", "", "safetensors `file` to write")
 	must(cmd.MarkFlagRequired("ids"))
 	must(cmd.MarkFlagRequired("out"))
 	return cmd
@@ -69,7 +67,7 @@ func runLogits(ctx context.Context, f *logitsFlags) error {
 	}
 	defer w.Abort()
 	err = s.Logits(ctx, ids, want, func(_ int, logits []float32) error {
-		_, err := w.Write(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(logits))), 4*len(logits)))
+		_, err := w.Write(bytesOf(logits))
 		return err
 	})
 	if err != nil {
@@ -83,7 +81,7 @@ func runLogits(ctx context.Context, f *logitsFlags) error {
 	return w.Close()
 }
 
-// parsePositions reads --positions for a prompt of n tokens. A list is sorted, and a position named twice is written once.
+// parsePositions reads --positions for a prompt of n tokens.
 func parsePositions(spec string, n int) ([]int, error) {
 	switch spec {
 	case "last":
@@ -95,17 +93,5 @@ func parsePositions(spec string, n int) ([]int, error) {
 		}
 		return want, nil
 	}
-	var want []int
-	for _, word := range strings.Split(spec, ",") {
-		p, err := strconv.Atoi(strings.TrimSpace(word))
-		if err != nil {
-			return nil, fmt.Errorf("--positions %q: want last, all, or numbers separated by commas", spec)
-		}
-		if p < 0 || p >= n {
-			return nil, fmt.Errorf("--positions %q: %d is outside 0 to %d", spec, p, n-1)
-		}
-		want = append(want, p)
-	}
-	slices.Sort(want)
-	return slices.Compact(want), nil
+	return parseIndices("--positions", spec, n)
 }

@@ -60,6 +60,6 @@ Exit codes: 0 success, 1 error, 130 interrupted (Ctrl-C), 143 terminated.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(generateCommand(), logitsCommand(), perplexityCommand(), attendCommand(), captureCommand(), tokenizeCommand(), inspectCommand(), verifyCommand(), benchCommand(), evalCommand())
+	root.AddCommand(generateCommand(), logitsCommand(), perplexityCommand(), attendCommand(), captureCommand(), tokenizeCommand(), inspectCommand(), verifyCommand(), benchCommand(), evalCommand(), attentionTopic())
 	return root
 }

@@ -13,15 +13,18 @@ import (
 
 // freeMemory returns the bytes this process may still take without swapping or being killed: what the kernel calls available,
 // and no more than its control groups (version 1 or 2) leave. Page cache counts as free, since mapped weights live in it.
-func freeMemory() (int64, error) {
-	kib, err := field("/proc/meminfo", "MemAvailable:")
+func freeMemory() (int64, error) { return freeBelow("/") }
+
+// freeBelow is freeMemory of the system whose files lie below root.
+func freeBelow(root string) (int64, error) {
+	kib, err := field(filepath.Join(root, "proc/meminfo"), "MemAvailable:")
 	if err != nil {
 		return 0, fmt.Errorf("read free memory: %w", err)
 	}
 	free := kib << 10
 	for _, g := range []struct{ dir, limit, usage, cache string }{
-		{"/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"},
-		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"},
+		{filepath.Join(root, "sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"},
+		{filepath.Join(root, "sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"},
 	} {
 		limit, err1 := number(filepath.Join(g.dir, g.limit))
 		usage, err2 := number(filepath.Join(g.dir, g.usage))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,7 +25,7 @@ type perplexityFlags struct {
 func perplexityCommand() *cobra.Command {
 	var f perplexityFlags
 	cmd := &cobra.Command{
-		Use:   "perplexity --model DIR --text-file F --length N",
+		Use:   "perplexity --model DIR --text-file F [--length N]",
 		Short: "How well the model predicts a text, under an attention method",
 		Long: `Prefill the first N tokens of a text once, special tokens of the tokenizer in front as Hugging Face puts them, and print the mean
 negative log-likelihood of tokens 2 to N given those before them, and its exponential: what transformers computes with labels =
@@ -40,10 +39,10 @@ input_ids. The prefill attends by --attention; every row of it is scored.
 	}
 	f.engineFlags.register(cmd, "full")
 	fl := cmd.Flags()
-	fl.StringVar(&f.text, "text-file", "", "text; - is standard input")
-	fl.StringVar(&f.ids, "ids", "", "JSON file with an array of token ids, in the place of --text-file")
-	fl.IntVar(&f.length, "length", 0, "tokens to take from the start; 0 for all")
-	fl.BoolVar(&f.json, "json", false, "print one JSON object")
+	fl.StringVar(&f.text, "text-file", "", "`file` with the text; - is standard input")
+	fl.StringVar(&f.ids, "ids", "", "JSON `file` with an array of token ids, in the place of --text-file")
+	fl.IntVar(&f.length, "length", 0, "`tokens` to take from the start; 0 for all")
+	registerJSON(cmd, &f.json)
 	return cmd
 }
 
@@ -56,9 +55,14 @@ type perplexityReport struct {
 	NLL        float64 `json:"mean_nll"`
 	Perplexity float64 `json:"perplexity"`
 	densities
-	Seconds   float64 `json:"seconds"`
-	Precision string  `json:"precision"`
-	KVDType   string  `json:"kv_dtype"`
+	Seconds float64 `json:"seconds"`
+	setup
+}
+
+func (r perplexityReport) print(to io.Writer) error {
+	_, err := fmt.Fprintf(to, "perplexity %.4f (mean NLL %.6f) over %d tokens · attention %s%s, density %.3f · %s · %.1f s\n",
+		r.Perplexity, r.NLL, r.Tokens, r.Attention, denseBelow(r.MinLength), r.Density, r.setup.text(), r.Seconds)
+	return err
 }
 
 func runPerplexity(ctx context.Context, f *perplexityFlags, stdin io.Reader, stdout, stderr io.Writer) error {
@@ -81,10 +85,9 @@ func runPerplexity(ctx context.Context, f *perplexityFlags, stdin io.Reader, std
 	if err != nil {
 		return err
 	}
-	bar := newBar(stderr, len(ids), e.Layers)
-	s.OnProgress(bar.update)
+	bar := watch(s, stderr, len(ids), e.Layers)
 	start := time.Now()
-	r := perplexityReport{Model: e.dir, Attention: e.method.String(), MinLength: minLength(e.method), Tokens: len(ids), Precision: e.precision, KVDType: f.kvDType}
+	r := perplexityReport{Model: e.dir, Attention: e.method.String(), MinLength: minLength(e.method), Tokens: len(ids), setup: e.setup()}
 	want := make([]int, len(ids)-1)
 	for i := range want {
 		want[i] = i
@@ -103,12 +106,7 @@ func runPerplexity(ctx context.Context, f *perplexityFlags, stdin io.Reader, std
 	r.Perplexity = math.Exp(r.NLL)
 	r.densities = densitiesOf(s.Density())
 	r.Seconds = time.Since(start).Seconds()
-	if f.json {
-		return json.NewEncoder(stdout).Encode(r)
-	}
-	_, err = fmt.Fprintf(stdout, "perplexity %.4f (mean NLL %.6f) over %d tokens · attention %s%s, density %.3f · %s, KV %s · %.1f s\n",
-		r.Perplexity, r.NLL, r.Tokens, r.Attention, denseBelow(r.MinLength), r.Density, r.Precision, r.KVDType, r.Seconds)
-	return err
+	return show(r, f.json, stdout)
 }
 
 // tokens are the first of the text's or the file's.

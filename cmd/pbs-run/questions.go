@@ -77,8 +77,7 @@ func (f *generateFlags) answerAll(ctx context.Context, e *engine, questions []st
 	if err != nil {
 		return err
 	}
-	bar := newBar(stderr, len(shared), e.Layers)
-	s.OnProgress(bar.update)
+	bar := watch(s, stderr, len(shared), e.Layers)
 	if len(shared) > 0 {
 		// Nobody needs the logits, but a wanted row keeps the last layer's density defined.
 		err = s.Logits(ctx, shared, []int{len(shared) - 1}, func(int, []float32) error { return nil })

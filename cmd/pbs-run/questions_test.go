@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -27,14 +26,8 @@ func TestQuestions(t *testing.T) {
 			if err := dec.Decode(&got); err != nil {
 				t.Fatal(err)
 			}
-			whole, _, err := pbsRun("", append(args, q)...)
-			if err != nil {
-				t.Fatal(err)
-			}
 			var want result
-			if err := json.Unmarshal([]byte(whole), &want); err != nil {
-				t.Fatal(err)
-			}
+			runJSON(t, &want, append(args, q)...)
 			if got.Question != q || got.PromptTokens != want.PromptTokens || !slices.Equal(got.OutputIDs, want.OutputIDs) || got.Text != want.Text {
 				t.Errorf("%v %q: got %q, want %q", raw, q, got.Text, want.Text)
 			}
@@ -51,27 +44,15 @@ func TestQuestions(t *testing.T) {
 func TestStats(t *testing.T) {
 	doc := writeFile(t, "doc", strings.Repeat("A goroutine is a function that runs at the same time as others. ", 100))
 	args := []string{"generate", "-m", "../../demo/model", "-f", doc, "-n", "1", "--attention", "pbs:block=32,segment=64,tau=0.8", "--attention-layers", "0=full", "--stats"}
-	stdout, _, err := pbsRun("", append(args, "--json")...)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var r result
-	if err := json.NewDecoder(bytes.NewReader([]byte(stdout))).Decode(&r); err != nil {
-		t.Fatal(err)
-	}
+	runJSON(t, &r, append(args, "--json")...)
 	if len(r.PerLayer) != 4 || len(r.PerHead) != 4 || len(r.PerHead[1]) != 4 || len(r.UnpermutedPerLayer) != 4 || r.PerLayer[0] != 1 || r.UnpermutedPerLayer[0] != 1 {
-		t.Fatalf("got %s", stdout)
+		t.Fatalf("got %+v", r)
 	}
 	// What it would be without permutation is what it is without permutation, in the first layer that looks at its input alone.
 	args[8] = "pbs:block=32,segment=64,tau=0.8,permute=off"
-	off, _, err := pbsRun("", append(args, "--json")...)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var u result
-	if err := json.Unmarshal([]byte(off), &u); err != nil {
-		t.Fatal(err)
-	}
+	runJSON(t, &u, append(args, "--json")...)
 	if u.Unpermuted != nil || u.PerLayer[1] != r.UnpermutedPerLayer[1] || r.PerLayer[1] == r.UnpermutedPerLayer[1] {
 		t.Errorf("layer 1: %g, unpermuted %g; with permute=off %g", r.PerLayer[1], r.UnpermutedPerLayer[1], u.PerLayer[1])
 	}
@@ -86,14 +67,8 @@ func TestMinLength(t *testing.T) {
 	doc := writeFile(t, "doc", strings.Repeat("A goroutine is a function. ", 150))
 	density := func(args ...string) float64 {
 		t.Helper()
-		stdout, _, err := pbsRun("", append([]string{"generate", "-m", "../../demo/model", "-f", doc, "-n", "1", "--json"}, args...)...)
-		if err != nil {
-			t.Fatal(err)
-		}
 		var r result
-		if err := json.Unmarshal([]byte(stdout), &r); err != nil {
-			t.Fatal(err)
-		}
+		runJSON(t, &r, append([]string{"generate", "-m", "../../demo/model", "-f", doc, "-n", "1", "--json"}, args...)...)
 		return r.Density
 	}
 	const spec = "pbs:block=32,segment=64,tau=0.5"

@@ -16,6 +16,9 @@ func (f *samplingFlags) register(cmd *cobra.Command) {
 	fl.Float64Var(&f.TopP, "top-p", 1, "draw among the likeliest tokens that sum to P (default from generation_config.json)")
 	fl.Float64Var(&f.MinP, "min-p", 0, "draw among tokens with at least P times the best one's probability (default from generation_config.json)")
 	fl.Float64Var(&f.RepetitionPenalty, "repetition-penalty", 1, "above 1 makes tokens seen before less likely (default from generation_config.json)")
+	for _, name := range []string{"top-p", "repetition-penalty"} {
+		fl.Lookup(name).DefValue = "0" // which is not shown: the usage says where it comes from
+	}
 	fl.Uint64VarP(&f.Seed, "seed", "s", 0, "seed of every random draw (default: drawn anew, and printed)")
 }
 
@@ -24,7 +27,7 @@ func (f *samplingFlags) register(cmd *cobra.Command) {
 func (f *samplingFlags) over(defaults model.Sampling, changed func(string) bool) model.Sampling {
 	s := defaults
 	if changed("temperature") && f.Temperature == 0 {
-		s = model.Sampling{TopP: 1, RepetitionPenalty: 1}
+		s = model.Greedy()
 	}
 	if changed("temperature") {
 		s.Temperature = f.Temperature

@@ -29,15 +29,18 @@ func tokenizeCommand() *cobra.Command {
 		Long: `Turn the text on standard input into a JSON array of token ids, as Hugging Face's tokenizers do: special tokens
 written in the text are recognised, and none are added unless --add-special is given. With --chat the messages of a
 JSON file go through the model's chat template instead. With --decode standard input is an array of ids, and the text
-is printed without a newline of its own; ids above the last token's have none. The folder may hold a tokenizer alone.`,
+is printed without a newline of its own; ids above the last token's have none. The folder may hold a tokenizer alone.
+
+  pbs-run tokenize -m DIR --add-special < text.txt
+  echo '[128000, 9906]' | pbs-run tokenize -m DIR --decode`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runTokenize(&f, cmd.InOrStdin(), cmd.OutOrStdout())
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVarP(&f.model, "model", "m", "", "folder with tokenizer.json, or org/name in the Hugging Face cache")
-	fl.StringVar(&f.chat, "chat", "", `JSON file with a chat: [{"role": "user", "content": "..."}, ...]`)
+	fl.StringVarP(&f.model, "model", "m", "", "`folder` with tokenizer.json, or org/name in the Hugging Face cache")
+	fl.StringVar(&f.chat, "chat", "", "JSON `file` with a chat: [{\"role\": \"user\", \"content\": \"...\"}, ...]")
 	fl.BoolVar(&f.noGeneration, "no-generation-prompt", false, "with --chat: leave out the header of the answer")
 	fl.BoolVar(&f.addSpecial, "add-special", false, "add BOS and the like where the tokenizer does")
 	fl.BoolVar(&f.decode, "decode", false, "turn ids into text")
@@ -78,8 +81,8 @@ func runTokenize(f *tokenizeFlags, stdin io.Reader, stdout io.Writer) error {
 		}
 		return printIDs(stdout, ids)
 	}
-	if err := json.Unmarshal(in, &ids); err != nil {
-		return fmt.Errorf("read standard input: want a JSON array of token ids: %w", err)
+	if ids, err = parseIDs(in); err != nil {
+		return fmt.Errorf("read standard input: %w", err)
 	}
 	text, err := tok.Decode(ids, f.skipSpecial)
 	if err != nil {

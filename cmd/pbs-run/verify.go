@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
@@ -19,13 +18,15 @@ func verifyCommand() *cobra.Command {
 		Use:   "verify --model DIR|org/name",
 		Short: "Check a model's files",
 		Long: `Check a model's files: sizes, headers, index, hashes where the Hugging Face cache has them, that every weight the
-config asks for is there, and with --values that no weight is NaN or infinite. Exits with 1 if there is a problem.`,
+config asks for is there, and with --values that no weight is NaN or infinite. Exits with 1 if there is a problem.
+
+  pbs-run verify -m DIR --values`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runVerify(name, values, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	cmd.Flags().StringVarP(&name, "model", "m", "", "model folder, or org/name in the Hugging Face cache")
+	cmd.Flags().StringVarP(&name, "model", "m", "", "model `folder`, or org/name in the Hugging Face cache")
 	cmd.Flags().BoolVar(&values, "values", false, "read every weight and look for NaN and infinity")
 	must(cmd.MarkFlagRequired("model"))
 	return cmd
@@ -37,9 +38,7 @@ func runVerify(name string, values bool, stdout, stderr io.Writer) error {
 		return err
 	}
 	progress := func(done, total int64) {}
-	if isTerminal(stderr) {
-		bar := progressbar.NewOptions64(1, progressbar.OptionSetWriter(stderr), progressbar.OptionShowBytes(true),
-			progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
+	if bar := drawBar(stderr, 1, progressbar.OptionShowBytes(true)); bar != nil {
 		progress = func(done, total int64) {
 			bar.ChangeMax64(total)
 			_ = bar.Set64(done) // a bar that cannot be drawn spoils nothing

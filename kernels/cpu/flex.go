@@ -10,7 +10,6 @@ package cpu
 import "C"
 
 import (
-	"fmt"
 	"math"
 	"math/bits"
 	"unsafe"
@@ -26,9 +25,7 @@ func (d *Device) SelectFlex(p *kernels.Plan, q kernels.Tensor, last int, rule ke
 	p.CheckQueries("SelectFlex", d.compute, q)
 	p.CheckLines("SelectFlex")
 	p.CheckLast("SelectFlex", last)
-	if rule.Least < 0 {
-		panic(fmt.Sprintf("cpu: SelectFlex by %+v", rule))
-	}
+	rule.Check("SelectFlex")
 	if d.Err() != nil {
 		return
 	}

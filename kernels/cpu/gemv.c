@@ -39,7 +39,7 @@ void pbs_gemv(struct pbs_product p) {
                 struct pbs_weights w = p.w[h];
                 w.w = (const char *)w.w + j * w.stride;
                 const float *x = w.dtype == PBS_BF16 ? p.split : p.x;
-                g->dot(sums[h], COLS, &w, n, x + row * p.ldx, p.ldx, rows, p.k);
+                g->dot(sums[h], COLS, &w, n, x + row * p.ldx, p.ldx, rows, p.k, p.hints);
             }
             finish(g, &p, sums, row, rows, j, n);
         }

@@ -8,7 +8,6 @@ package cpu
 import "C"
 
 import (
-	"fmt"
 	"math/bits"
 	"unsafe"
 
@@ -18,9 +17,7 @@ import (
 // SelectLines chooses columns and diagonals; see kernels.Sparse. It is work of the size of the prompt per head.
 func (d *Device) SelectLines(p *kernels.Plan, lines kernels.Lines) {
 	p.CheckLines("SelectLines")
-	if min(lines.Columns, lines.Diagonals, lines.Sink, lines.Recent) < 0 {
-		panic(fmt.Sprintf("cpu: SelectLines of %+v", lines))
-	}
+	lines.Check("SelectLines")
 	if d.Err() != nil {
 		return
 	}

@@ -9,6 +9,9 @@
 #include "host.h"
 #include <stdint.h>
 
+// How a host's caches want few rows multiplied: a row of x overflows L1; its own prefetcher does better than ours.
+enum { PBS_WIDE = 1, PBS_NO_PREFETCH = 2 };
+
 // What becomes of a product.
 enum { PBS_STORE, PBS_ADD, PBS_SWIGLU };
 
@@ -30,6 +33,7 @@ struct pbs_product {
     void *out; // f32, or bf16 for PBS_SWIGLU where out_dtype says so
     int64_t ldo;
     int32_t kernel, mode, out_dtype;
+    int32_t hints; // of pbs_gemv
     void *scratch; // of the worker, 64-byte aligned, pbs_gemm_scratch bytes
 };
 
@@ -71,7 +75,8 @@ struct pbs_kernel {
     // swiglu writes silu(gate)·up.
     void (*swiglu)(void *out, int32_t dtype, const float *gate, const float *up, int64_t n);
     // dot multiplies rows (1 to 4) of x, as pbs_gemv_x leaves them, with n weight rows: sum[row*lds + column].
-    void (*dot)(float *sum, int64_t lds, const struct pbs_weights *w, int64_t n, const float *x, int64_t ldx, int64_t rows, int64_t k);
+    void (*dot)(float *sum, int64_t lds, const struct pbs_weights *w, int64_t n, const float *x, int64_t ldx, int64_t rows, int64_t k,
+                int32_t hints);
     // begin and end surround the micro kernels of one item; NULL where nothing is to be done.
     void (*begin)(void);
     void (*end)(void);
@@ -83,8 +88,10 @@ extern const struct pbs_kernel pbs_kernel_portable;
 #if defined(__x86_64__)
 extern const struct pbs_kernel pbs_kernel_avx2, pbs_kernel_avx512, pbs_kernel_avx512bf16, pbs_kernel_amx;
 
-void pbs_dot_avx2(float *sum, int64_t lds, const struct pbs_weights *w, int64_t n, const float *x, int64_t ldx, int64_t rows, int64_t k);
-void pbs_dot_avx512(float *sum, int64_t lds, const struct pbs_weights *w, int64_t n, const float *x, int64_t ldx, int64_t rows, int64_t k);
+void pbs_dot_avx2(float *sum, int64_t lds, const struct pbs_weights *w, int64_t n, const float *x, int64_t ldx, int64_t rows, int64_t k,
+                  int32_t hints);
+void pbs_dot_avx512(float *sum, int64_t lds, const struct pbs_weights *w, int64_t n, const float *x, int64_t ldx, int64_t rows, int64_t k,
+                    int32_t hints);
 #endif
 
 // Scalar conversions for edges, where vectors do not fit.

@@ -60,7 +60,9 @@ static inline __attribute__((always_inline)) float dot_row(const char *w, int32_
     return total;
 }
 
-static void dot(float *sum, int64_t lds, const struct pbs_weights *w, int64_t n, const float *x, int64_t ldx, int64_t rows, int64_t k) {
+static void dot(float *sum, int64_t lds, const struct pbs_weights *w, int64_t n, const float *x, int64_t ldx, int64_t rows, int64_t k,
+                int32_t hints) {
+    (void)hints;
     for (int64_t r = 0; r < rows; r++, x += ldx, sum += lds)
         for (int64_t j = 0; j < n; j++) {
             const char *p = (const char *)w->w + j * w->stride;

@@ -88,12 +88,8 @@ func (j *sparseJob) finish() {
 
 // AttendBlocks attends to the kept blocks; see kernels.Sparse.
 func (d *Device) AttendBlocks(out, q kernels.Tensor, kv kernels.KV, p *kernels.Plan, spans []kernels.Span) {
-	p.CheckInputs("AttendBlocks", d.compute, q, kv)
-	p.CheckSpans("AttendBlocks", spans)
+	p.CheckAttend(d.compute, out, q, kv, spans)
 	checkAttend(d.compute, out, q, kv, p.First)
-	if p.Striped {
-		p.CheckLines("AttendBlocks with columns")
-	}
 	if d.Err() != nil {
 		return
 	}

@@ -1,0 +1,25 @@
+//go:build cuda
+
+package main
+
+import (
+	"errors"
+	"os"
+
+	"github.com/pbs-run/pbs-run/kernels/cuda"
+)
+
+// openCUDA opens a GPU. PBS_CUDA_GEMM=own has our own kernels compute all matrix products, PBS_CUDA_ATTENTION=wgmma those of sm_90a the
+// attention of prefill, to compare.
+func openCUDA(index int) (device, error) {
+	dev, err := cuda.Open(index)
+	if err != nil {
+		return nil, err
+	}
+	dev.WGMMA = os.Getenv("PBS_CUDA_ATTENTION") == "wgmma"
+	dev.NoLibGEMM = os.Getenv("PBS_CUDA_GEMM") == "own"
+	return dev, nil
+}
+
+// isAbsent reports whether a failure of openCUDA is that there is nothing to open.
+func isAbsent(err error) bool { return errors.Is(err, cuda.ErrNoDevice) }

@@ -1,0 +1,94 @@
+package cuda
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/pbs-run/pbs-run/kernels"
+)
+
+// ISA names the GPU, Threads is its multiprocessors: what reports show of a device.
+func (d *Device) ISA() string {
+	return fmt.Sprintf("%s (sm_%d%d)", d.props.Name, d.props.Major, d.props.Minor)
+}
+func (d *Device) Threads() int { return d.props.SMs }
+
+// Mark puts a mark behind all that is queued, for Between. Marks cost a microsecond or two each.
+func (d *Device) Mark() int {
+	if d.failed() {
+		return 0
+	}
+	i, err := d.drv.mark()
+	if err != nil {
+		d.fail(fmt.Errorf("cuda: mark: %w", err))
+	}
+	return i
+}
+
+// Between waits for the second mark and returns how long the device took from the first to it; 0 after a failure.
+func (d *Device) Between(from, to int) time.Duration {
+	if d.failed() {
+		return 0
+	}
+	t, err := d.drv.between(from, to)
+	if err != nil {
+		d.fail(fmt.Errorf("cuda: time between marks: %w", err))
+	}
+	return t
+}
+
+// ClearMarks forgets all marks.
+func (d *Device) ClearMarks() { d.drv.clearMarks() }
+
+// FMAPeak measures the rate of a large bf16 matrix product, in GFLOP/s: what shares of the device's rate refer to.
+func (d *Device) FMAPeak() float64 {
+	const n = 8192
+	x, w := d.Alloc(kernels.BF16, n, n), d.Alloc(kernels.BF16, n, n)
+	out := d.Alloc(kernels.F32, n, n)
+	defer d.release(x, w, out)
+	l := kernels.Linear{{W: w}}
+	seconds := d.timeOf(10, func() { d.MatMul(out, x, l) })
+	return 2e-9 * n * n * n / seconds
+}
+
+// ReadBandwidth measures how fast a product of one row reads weights of that many bytes, in GB/s.
+func (d *Device) ReadBandwidth(bytes int) (float64, error) {
+	const k = 8192
+	n := max(bytes/2/k, 1)
+	x, w := d.Alloc(kernels.BF16, 1, k), d.Alloc(kernels.BF16, n, k)
+	out := d.Alloc(kernels.F32, 1, n)
+	defer d.release(x, w, out)
+	l := kernels.Linear{{W: w}}
+	seconds := d.timeOf(10, func() { d.MatMul(out, x, l) })
+	return 2e-9 * float64(n) * k / seconds, d.Err()
+}
+
+// timeOf is the mean time of f, whose work is queued, after a warm-up.
+func (d *Device) timeOf(times int, f func()) float64 {
+	f()
+	from := d.Mark()
+	for range times {
+		f()
+	}
+	seconds := d.Between(from, d.Mark()).Seconds() / float64(times)
+	d.ClearMarks()
+	return max(seconds, 1e-9)
+}
+
+// release frees tensors of Alloc before Close.
+func (d *Device) release(tensors ...kernels.Tensor) {
+	if d.Err() != nil {
+		return
+	}
+	for _, t := range tensors {
+		for i, b := range d.memory {
+			if b.at == t.Addr {
+				d.memory = append(d.memory[:i], d.memory[i+1:]...)
+				if err := d.drv.free(b.at, b.bytes); err != nil {
+					d.fail(fmt.Errorf("cuda: free %d bytes: %w", b.bytes, err))
+				}
+				break
+			}
+		}
+	}
+}

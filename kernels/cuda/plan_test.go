@@ -1,0 +1,118 @@
+package cuda
+
+import (
+	"testing"
+
+	"github.com/pbs-run/pbs-run/kernels"
+)
+
+func TestTileOf(t *testing.T) {
+	for dim := 2; dim <= 256; dim += 2 {
+		tile := tileOf(dim)
+		if tile.dim < dim || tile.rows%64 != 0 || tile.keys%16 != 0 {
+			t.Errorf("head dim %d: %+v", dim, tile)
+		}
+		// Two blocks of sm_90 share 227 KiB, of which each takes 1 KiB more; other devices give a block 99 KiB.
+		if s := tile.shared(); s > 99<<10 || 2*(s+1024) > 227<<10 {
+			t.Errorf("head dim %d: %d bytes of shared memory", dim, s)
+		}
+	}
+	for _, dim := range []int{64, 128, 256} {
+		if decodeShared(dim) > 99<<10 || stridedShared(dim, 64) > 99<<10 {
+			t.Errorf("head dim %d: %d bytes for decode, %d for strided scores", dim, decodeShared(dim), stridedShared(dim, 64))
+		}
+	}
+	if tileOf(128) != (attendTile{128, 128, 64}) {
+		t.Error("the tile of head dim 128 has changed: so must the kernels")
+	}
+}
+
+func TestGemmGrid(t *testing.T) {
+	for _, c := range []struct {
+		rows, n int
+		swiglu  bool
+		name    string
+		blocks  int
+	}{
+		{1, 4096, false, "gemv_1", 512}, {1, 4097, true, "gemv_1", 513}, {8, 9, false, "gemv_8", 2},
+		{9, 128, false, "gemm_128", 1}, {129, 129, false, "gemm_128", 4}, {2048, 4096, false, "gemm_128", 512},
+		{2048, 14336, true, "gemm_swiglu", 16 * 224}, {9, 65, true, "gemm_swiglu", 2},
+	} {
+		name, g := gemmGrid(c.rows, c.n, c.swiglu)
+		if name != c.name || g.x != c.blocks || g.y != 1 || g.z != 1 || g.threads != 256 {
+			t.Errorf("%+v: %s %+v", c, name, g)
+		}
+	}
+}
+
+func TestCombineStep(t *testing.T) {
+	for _, c := range []struct{ rows, n, want int }{
+		{2048, 14336, 2048}, {2048, 18944, 1920}, {9, 100, 104}, {1 << 20, 256, 128}, {64, 14336, 14336},
+	} {
+		if got := combineStep(c.rows, c.n); got != c.want {
+			t.Errorf("%d rows of %d columns: %d at a time, want %d", c.rows, c.n, got, c.want)
+		}
+	}
+}
+
+func TestDecodeRanges(t *testing.T) {
+	for _, c := range []struct{ keys, kvHeads, want int }{
+		{1, 8, 1}, {257, 8, 2}, {131072, 8, 50}, {131072, 4, 99}, {1 << 20, 1, 396},
+	} {
+		if got := decodeRanges(c.keys, c.kvHeads, 1, 132); got != c.want {
+			t.Errorf("%d keys of %d heads: %d ranges, want %d", c.keys, c.kvHeads, got, c.want)
+		}
+	}
+}
+
+// TestChunks: what is cut by memory stays within it, and one piece always goes.
+func TestChunks(t *testing.T) {
+	for _, c := range []struct {
+		heads int
+		bytes int64
+		want  int
+	}{{32, 128 * 131072 * 4, 4}, {32, 128 * 524288 * 4, 1}, {28, 1, 28}, {28, 1 << 40, 1}} {
+		if got := headsAtATime(c.heads, c.bytes); got != c.want {
+			t.Errorf("%d heads of %d bytes: %d at a time, want %d", c.heads, c.bytes, got, c.want)
+		}
+	}
+	if got := rowsAtATime(32, 4*4096); got != 512 {
+		t.Errorf("%d rows at a time, want 512", got)
+	}
+	if got := rowsAtATime(1<<10, 1<<40); got != 1 {
+		t.Errorf("%d rows at a time, want 1", got)
+	}
+}
+
+// TestWideOffsets: addresses of the last head at 512K tokens and more lie beyond 2³¹ elements (a fault that 32-bit offsets would make).
+func TestWideOffsets(t *testing.T) {
+	const keys = 1 << 20
+	q := kernels.Tensor{DType: kernels.BF16, Dims: [3]int{1, keys, 32 * 128}, Stride: 32 * 128, Addr: 1 << 40}
+	kv := kernels.Tensor{DType: kernels.BF16, Dims: [3]int{32, keys, 128}, Stride: 128, Addr: 1 << 41}
+	drv := &wideDriver{}
+	d := &Device{drv: drv, kernels: map[string]loaded{}, props: Info{SMs: 132, Shared: 227 << 10}}
+	out := q
+	d.Attend(out, q, kernels.KV{K: kv, V: kv}, 0)
+	if drv.args.kvHeadStride*31 != 31*keys*128 || drv.args.hi != keys || drv.args.tiles != keys/128 || drv.grid.x != keys/128 || drv.grid.y != 32 {
+		t.Errorf("%+v %+v", drv.args, drv.grid)
+	}
+}
+
+// TestAligned: what the tensor cores' kernels can read as it is.
+func TestAligned(t *testing.T) {
+	for _, c := range []struct {
+		x    kernels.Tensor
+		unit int
+		want bool
+	}{
+		{kernels.Tensor{DType: kernels.BF16, Stride: 128, Addr: 256}, 128, true},
+		{kernels.Tensor{DType: kernels.BF16, Stride: 130, Addr: 256}, 128, false},
+		{kernels.Tensor{DType: kernels.BF16, Stride: 128, Addr: 258}, 128, false},
+		{kernels.Tensor{DType: kernels.BF16, Stride: 136, Addr: 256}, 34, false},
+		{kernels.Tensor{DType: kernels.F32, Stride: 128, Addr: 256}, 128, false},
+	} {
+		if got := isAligned(c.x, c.unit); got != c.want {
+			t.Errorf("%+v by %d: %v", c.x, c.unit, got)
+		}
+	}
+}

@@ -1,0 +1,176 @@
+//go:build cuda
+
+#include "shim.h"
+
+#include <cuda.h>
+#include <dlfcn.h>
+#include <stdlib.h>
+
+static __thread CUcontext current;
+
+int pbs_current(void *context) {
+    if (current == (CUcontext)context) return 0;
+    CUresult r = cuCtxSetCurrent((CUcontext)context);
+    if (r == CUDA_SUCCESS) current = (CUcontext)context;
+    return r;
+}
+
+#define CURRENT(context)               \
+    do {                               \
+        int r_ = pbs_current(context); \
+        if (r_) return r_;             \
+    } while (0)
+
+const char *pbs_error(int code) {
+    const char *name = NULL;
+    if (cuGetErrorName((CUresult)code, &name) != CUDA_SUCCESS || !name) return "unknown error";
+    return name;
+}
+
+int pbs_launch(void *context, void *function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned shared, void *stream, void *args, size_t bytes) {
+    CURRENT(context);
+    void *extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, args, CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes, CU_LAUNCH_PARAM_END};
+    return cuLaunchKernel((CUfunction)function, x, y, z, threads, 1, 1, shared, (CUstream)stream, NULL, extra);
+}
+
+int pbs_shared(void *context, void *function, int bytes) {
+    CURRENT(context);
+    return cuFuncSetAttribute((CUfunction)function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes);
+}
+
+int pbs_pinned(void *context, size_t bytes, void **host, uintptr_t *device) {
+    CURRENT(context);
+    CUresult r = cuMemHostAlloc(host, bytes, CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP);
+    if (r != CUDA_SUCCESS) return r;
+    CUdeviceptr at = 0;
+    r = cuMemHostGetDevicePointer(&at, *host, 0);
+    *device = (uintptr_t)at;
+    return r;
+}
+
+int pbs_unpin(void *context, void *host) {
+    CURRENT(context);
+    return cuMemFreeHost(host);
+}
+
+int pbs_capture(void *context, void *stream) {
+    CURRENT(context);
+    return cuStreamBeginCapture((CUstream)stream, CU_STREAM_CAPTURE_MODE_RELAXED);
+}
+
+int pbs_captured(void *context, void *stream, void **graph_exec) {
+    CURRENT(context);
+    CUgraph graph = NULL;
+    CUresult r = cuStreamEndCapture((CUstream)stream, &graph);
+    if (r != CUDA_SUCCESS) return r;
+    r = cuGraphInstantiateWithFlags((CUgraphExec *)graph_exec, graph, 0);
+    cuGraphDestroy(graph);
+    return r;
+}
+
+int pbs_replay(void *context, void *graph_exec, void *stream) {
+    CURRENT(context);
+    return cuGraphLaunch((CUgraphExec)graph_exec, (CUstream)stream);
+}
+
+int pbs_drop_graph(void *context, void *graph_exec) {
+    CURRENT(context);
+    return cuGraphExecDestroy((CUgraphExec)graph_exec);
+}
+
+// cuBLASLt's interface as far as it is used: the same in versions 12 and 13.
+typedef void *Handle;
+enum { R_32F = 0, R_16BF = 14, COMPUTE_32F = 68, DESC_TRANSA = 3, OP_T = 1, PREF_WORKSPACE = 1, NOT_SUPPORTED = 15 };
+typedef struct { uint64_t data[8]; } Algo;
+typedef struct {
+    Algo algo;
+    size_t workspace;
+    int state;
+    float waves;
+    int reserved[4];
+} Heuristic;
+_Static_assert(sizeof(Heuristic) == 96, "cublasLtMatmulHeuristicResult_t");
+
+static struct {
+    int (*create)(Handle *);
+    int (*destroy)(Handle);
+    size_t (*version)(void);
+    int (*desc_create)(void **, int, int);
+    int (*desc_set)(void *, int, const void *, size_t);
+    int (*desc_destroy)(void *);
+    int (*layout_create)(void **, int, uint64_t, uint64_t, int64_t);
+    int (*layout_destroy)(void *);
+    int (*pref_create)(void **);
+    int (*pref_set)(void *, int, const void *, size_t);
+    int (*pref_destroy)(void *);
+    int (*heuristic)(Handle, void *, void *, void *, void *, void *, void *, int, Heuristic *, int *);
+    int (*matmul)(Handle, void *, const void *, const void *, void *, const void *, void *, const void *, const void *, void *, void *, void *, const Algo *,
+                  void *, size_t, void *);
+} lt;
+
+int pbs_lt_open(void *context, void **handle, int *version) {
+    static const char *const libs[] = {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"};
+    static const char *const names[] = {"cublasLtCreate", "cublasLtDestroy", "cublasLtGetVersion", "cublasLtMatmulDescCreate", "cublasLtMatmulDescSetAttribute",
+                                        "cublasLtMatmulDescDestroy", "cublasLtMatrixLayoutCreate", "cublasLtMatrixLayoutDestroy", "cublasLtMatmulPreferenceCreate",
+                                        "cublasLtMatmulPreferenceSetAttribute", "cublasLtMatmulPreferenceDestroy", "cublasLtMatmulAlgoGetHeuristic", "cublasLtMatmul"};
+    if (pbs_current(context)) return 3;
+    void *lib = NULL;
+    for (int i = 0; i < 3 && !lib; i++) lib = dlopen(libs[i], RTLD_NOW);
+    if (!lib) return 1;
+    void **to = (void **)&lt;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!(to[i] = dlsym(lib, names[i]))) return 2;
+    *version = (int)lt.version();
+    return lt.create(handle) ? 3 : 0;
+}
+
+void pbs_lt_close(void *handle) { lt.destroy(handle); }
+
+typedef struct {
+    void *desc, *w, *x, *out;
+    Algo algo;
+} Plan;
+
+int pbs_lt_plan(void *handle, int64_t rows, int64_t n, int64_t k, int64_t out_stride, int64_t x_stride, int64_t w_stride, size_t workspace, void **plan) {
+    // Column-major, as cuBLAS sees them: outᵀ[n, rows] = (wᵀ[k, n])ᵀ · xᵀ[k, rows].
+    Plan *p = calloc(1, sizeof *p);
+    if (!p) return NOT_SUPPORTED;
+    int32_t transposed = OP_T;
+    void *pref = NULL;
+    Heuristic found;
+    int count = 0;
+    int r = lt.desc_create(&p->desc, COMPUTE_32F, R_32F);
+    if (!r) r = lt.desc_set(p->desc, DESC_TRANSA, &transposed, sizeof transposed);
+    if (!r) r = lt.layout_create(&p->w, R_16BF, k, n, w_stride);
+    if (!r) r = lt.layout_create(&p->x, R_16BF, k, rows, x_stride);
+    if (!r) r = lt.layout_create(&p->out, R_32F, n, rows, out_stride);
+    if (!r) r = lt.pref_create(&pref);
+    if (!r) r = lt.pref_set(pref, PREF_WORKSPACE, &workspace, sizeof workspace);
+    if (!r) r = lt.heuristic(handle, p->desc, p->w, p->x, p->out, p->out, pref, 1, &found, &count);
+    if (pref) lt.pref_destroy(pref);
+    if (!r && count == 0) r = NOT_SUPPORTED;
+    if (r) {
+        pbs_lt_drop(p);
+        return r;
+    }
+    p->algo = found.algo;
+    *plan = p;
+    return 0;
+}
+
+int pbs_lt_run(void *context, void *handle, void *plan, uintptr_t out, uintptr_t x, uintptr_t w, float beta, uintptr_t workspace, size_t bytes, void *stream) {
+    if (pbs_current(context)) return 1;
+    Plan *p = plan;
+    float alpha = 1;
+    return lt.matmul(handle, p->desc, &alpha, (void *)w, p->w, (void *)x, p->x, &beta, (void *)out, p->out, (void *)out, p->out, &p->algo, (void *)workspace, bytes,
+                     stream);
+}
+
+void pbs_lt_drop(void *plan) {
+    Plan *p = plan;
+    if (p->out) lt.layout_destroy(p->out);
+    if (p->x) lt.layout_destroy(p->x);
+    if (p->w) lt.layout_destroy(p->w);
+    if (p->desc) lt.desc_destroy(p->desc);
+    free(p);
+}

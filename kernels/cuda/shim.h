@@ -1,0 +1,25 @@
+// What gorgonia.org/cu lacks: launches with packed arguments, shared memory beyond 48 KiB, pinned memory, graphs by capture, cuBLASLt.
+// Every function makes the context current on the calling thread first, so that Go may call from any.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+// Functions return a CUresult, 0 for success, unless they say otherwise.
+int pbs_current(void *context);
+const char *pbs_error(int code);
+int pbs_launch(void *context, void *function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned shared, void *stream, void *args, size_t bytes);
+int pbs_shared(void *context, void *function, int bytes);
+int pbs_pinned(void *context, size_t bytes, void **host, uintptr_t *device);
+int pbs_unpin(void *context, void *host);
+int pbs_capture(void *context, void *stream);
+int pbs_captured(void *context, void *stream, void **graph_exec);
+int pbs_replay(void *context, void *graph_exec, void *stream);
+int pbs_drop_graph(void *context, void *graph_exec);
+
+// cuBLASLt, opened at run time. pbs_lt_open returns 0 and a handle, or why not: 1 no library, 2 too old, 3 it refuses.
+int pbs_lt_open(void *context, void **handle, int *version);
+void pbs_lt_close(void *handle);
+// pbs_lt_plan prepares out[rows, n] = x[rows, k] w[n, k]ᵀ (+ out) for bf16 x and w and f32 out; a status of cuBLAS, 15: not supported.
+int pbs_lt_plan(void *handle, int64_t rows, int64_t n, int64_t k, int64_t out_stride, int64_t x_stride, int64_t w_stride, size_t workspace, void **plan);
+int pbs_lt_run(void *context, void *handle, void *plan, uintptr_t out, uintptr_t x, uintptr_t w, float beta, uintptr_t workspace, size_t bytes, void *stream);
+void pbs_lt_drop(void *plan);
