@@ -17,7 +17,9 @@ func blockMethods(tau float64) []attention.Method {
 		attention.PBS{Block: 16, Segment: 16, Tau: tau, Permute: true, First: true},
 		attention.PBS{Block: 16, Segment: 64, Tau: tau, Permute: true},
 		attention.PBS{Block: 16, Segment: 32, Tau: tau, First: true},
+		attention.PBS{Block: 16, Segment: 32, Tau: tau, Permute: true, Last: 2},
 		attention.MeanPool{Block: 16, Tau: tau},
+		attention.MeanPool{Block: 16, Tau: tau, Last: 1},
 	}
 }
 

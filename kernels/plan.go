@@ -136,6 +136,8 @@ type Selection struct {
 	// Surplus is a query block. Those before it keep the heaviest of the blocks left over too, and of the blocks that a row keeps
 	// always only its own counts: a quirk of a published code.
 	Surplus int
+	// Last is how many of the plan's last query blocks keep all, whatever the rest of the rule says. The last one may hold few queries.
+	Last int
 	// Density, where it is above 0, overrides Tau: as many candidates are kept as bring the row's share of causal blocks
 	// nearest to it. It is for measuring time at a given density.
 	Density float64

@@ -84,10 +84,11 @@ static void keep_heaviest_left(const float *weights, int64_t n, uint64_t *keep) 
 
 void pbs_choose_blocks(const struct select_args *a, int64_t first, int64_t i, float *weights, uint64_t *keep, uint32_t *kept) {
     int64_t blocks = (a->keys + a->block - 1) / a->block, per = a->segment / a->block, own = i / per * per, n = a->own ? i + 1 : own;
+    int all = i >= blocks - a->last;
     double sum = 0;
     for (int64_t j = 0; j < n; j++) sum += weights[j];
     memset(keep, 0, a->words * 8);
-    if (a->density > 0) {
+    if (a->density > 0 && !all) {
         for (int64_t j = own; j < n; j++) weights[j] = INFINITY;  // what is kept anyway comes before all others
         if (a->keep_first && first < n) weights[first] = INFINITY;
         pbs_pick_heaviest(weights, 0, n, rint(a->density * (i + 1)) - (a->own ? 0 : i - own + 1), 1, keep);
@@ -96,7 +97,7 @@ void pbs_choose_blocks(const struct select_args *a, int64_t first, int64_t i, fl
         if (mass == 0) mass = __DBL_MIN__;  // tau 0 keeps the heaviest
         if (a->counted && a->keep_first && first < own && i >= a->surplus) mass -= weights[first], weights[first] = 0;
         for (int64_t j = own; a->counted && j < n; j++) mass -= weights[j], weights[j] = 0;
-        if (a->tau >= 1 || !(sum < INFINITY)) mass = INFINITY;  // a NaN among the scores must show in the output
+        if (all || a->tau >= 1 || !(sum < INFINITY)) mass = INFINITY;  // a NaN among the scores must show in the output
         pbs_pick_heaviest(weights, 0, n, mass, 0, keep);
         if (i < a->surplus) keep_heaviest_left(weights, n, keep);
     }

@@ -78,7 +78,7 @@ func (j *sparseJob) choose(w int) *C.struct_select_args {
 	*a = C.struct_select_args{
 		head_dim: j.args.head_dim, block: C.int64_t(p.Block), segment: C.int64_t(p.Segment), keys: C.int64_t(p.Keys()),
 		key_stride: j.args.kv_stride, dtype: C.PBS_BF16, scale: j.args.scale,
-		surplus: C.int64_t(j.rule.Surplus), tau: C.double(j.rule.Tau), density: C.double(j.rule.Density), words: C.int64_t(p.Keep.Stride),
+		surplus: C.int64_t(j.rule.Surplus), tau: C.double(j.rule.Tau), density: C.double(j.rule.Density), last: C.int64_t(j.rule.Last), words: C.int64_t(p.Keep.Stride),
 	}
 	if j.kv.K.DType == kernels.F32 {
 		a.dtype = C.PBS_F32

@@ -15,6 +15,7 @@ struct select_args {
     int32_t keep_first;  // always keep the block that holds key 0
     int32_t counted;     // the blocks that are kept always count towards tau before all others
     int64_t surplus;     // query blocks before this one keep a block more than tau needs, and only their own is counted
+    int64_t last;        // so many of the last query blocks keep all
     int64_t words;       // of a row of keep
 };
 

@@ -15,10 +15,10 @@ type blockScoreArgs struct {
 }
 
 type chooseArgs struct {
-	weights, perm, keep, kept                                                                                      uintptr
-	stride, permStride, keepHeadStride, keptHeadStride                                                             int64
-	tau, density                                                                                                   float64
-	head0, row0, rows, firstBlock, block, segment, blocks, words, sorted, scores, own, keepFirst, counted, surplus int32
+	weights, perm, keep, kept                                                                                            uintptr
+	stride, permStride, keepHeadStride, keptHeadStride                                                                   int64
+	tau, density                                                                                                         float64
+	head0, row0, rows, firstBlock, block, segment, blocks, words, sorted, scores, own, keepFirst, counted, surplus, last int32
 }
 
 type stridedArgs struct {
@@ -42,7 +42,7 @@ func chooser(p *kernels.Plan, rule kernels.Selection) chooseArgs {
 	a := chooseArgs{
 		keep: p.Keep.Addr, kept: p.Kept.Addr, keepHeadStride: int64(p.Keep.Dims[1] * p.Keep.Stride), keptHeadStride: int64(p.Kept.Stride),
 		tau: rule.Tau, density: rule.Density, firstBlock: int32(p.FirstBlock()), block: int32(p.Block), segment: int32(p.Segment),
-		blocks: int32(p.KeyBlocks()), words: int32(p.Keep.Stride), surplus: int32(rule.Surplus),
+		blocks: int32(p.KeyBlocks()), words: int32(p.Keep.Stride), surplus: int32(rule.Surplus), last: int32(min(rule.Last, p.KeyBlocks())),
 		own: flag(rule.Own), keepFirst: flag(rule.KeepFirst), counted: flag(rule.Counted), stride: int64(p.KeyBlocks()),
 	}
 	var sorted int64

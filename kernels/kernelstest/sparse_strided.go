@@ -68,6 +68,8 @@ func stridedRules(n int) []kernels.Selection {
 		{Tau: []float64{0, 1}[n%2], KeepFirst: true},
 		{Tau: []float64{1, 0}[n%2], Own: true, KeepFirst: true, Counted: true},
 		{Density: []float64{0.117, 0.371, 0.729, 1}[n%4], Own: n%8 < 4, KeepFirst: true},
+		{Tau: tau, KeepFirst: true, Last: 1 + n%3},
+		{Density: 0.117, Own: true, Last: 2},
 	}
 }
 
