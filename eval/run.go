@@ -22,7 +22,7 @@ type RULEROptions struct {
 	Samples  int      // per task
 	Seed     uint64
 	Essay    string               // the text needles are hidden in
-	Keys     synthetic.KeyWords   // words of the needles' keys
+	Words    synthetic.Words      // of needles' keys and of cwe
 	SQuAD    *synthetic.Questions // for qa_1
 	HotpotQA *synthetic.Questions // for qa_2
 	Out      string               // folder for one <task>.jsonl with every prediction; "" for none
@@ -31,7 +31,7 @@ type RULEROptions struct {
 func (opt RULEROptions) config(task string) synthetic.Config {
 	return synthetic.Config{
 		Task: task, Length: opt.Length, Seed: opt.Seed,
-		Essay: opt.Essay, Keys: opt.Keys, SQuAD: opt.SQuAD, HotpotQA: opt.HotpotQA,
+		Essay: opt.Essay, Words: opt.Words, SQuAD: opt.SQuAD, HotpotQA: opt.HotpotQA,
 	}
 }
 

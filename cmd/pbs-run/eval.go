@@ -59,7 +59,7 @@ distractor dev set.
 	fl.IntVar(&f.Samples, "samples", 100, "prompts per task")
 	fl.Uint64VarP(&f.Seed, "seed", "s", 42, "seed of the prompts")
 	fl.StringVar(&f.essay, "essay", "", "text `file` to hide needles in")
-	fl.StringVar((*string)(&f.Keys), "keys", "", "`list` that needles' key words come from: wonderwords for RULER's own (default plain English words)")
+	fl.StringVar((*string)(&f.Words), "words", "", "`list` of words for needles' keys and cwe: wonderwords for RULER's own (default plain English)")
 	fl.StringVar(&f.squad, "squad", "", "`file` of questions for qa_1: SQuAD's dev-v2.0.json")
 	fl.StringVar(&f.hotpotQA, "hotpotqa", "", "`file` of questions for qa_2: hotpot_dev_distractor_v1.json")
 	fl.StringVar(&f.Out, "out", "", "`folder` for <task>.jsonl files with every prompt and prediction")
