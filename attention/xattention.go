@@ -55,7 +55,7 @@ func (m XAttention) String() string {
 
 // Layout has no segments but blocks.
 func (m XAttention) Layout() Layout {
-	return Layout{Block: m.Block, Segment: m.Block, Least: m.Block}
+	return Layout{Block: m.Block, Segment: m.Block, Stride: m.Stride, Least: m.Block}
 }
 
 // Choose scores and selects.
