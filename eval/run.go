@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/pbs-run/pbs-run/eval/metric"
 )
 
 // RULEROptions say what RunRULER runs.
@@ -114,7 +116,7 @@ func meanScore(tasks []TaskReport) float64 {
 	for _, t := range tasks {
 		sum += t.Score
 	}
-	return round2(sum / float64(max(1, len(tasks))))
+	return metric.Round(sum/float64(max(1, len(tasks))), 2)
 }
 
 // runTask runs one task. Its report counts the samples done, whatever ended the run.
@@ -171,7 +173,7 @@ func (t *tally) add(s Sample, out Output, genErr error, match func(string, []str
 		Length: s.Tokens + s.MaxNew, NewTokens: out.NewTokens, TTFTSeconds: out.TTFT.Seconds(), Seconds: out.Total.Seconds(),
 	}
 	r := &t.report
-	pred := CleanPrediction(out.Text)
+	pred := metric.CleanPrediction(out.Text)
 	if genErr != nil {
 		p.Error, p.Pred, pred = genErr.Error(), "", ""
 		r.Failed++
@@ -188,7 +190,7 @@ func (t *tally) add(s Sample, out Output, genErr error, match func(string, []str
 	r.Samples++
 	t.score += p.Score
 	t.tokens += float64(s.Tokens)
-	r.Score = percent(t.score, r.Samples)
+	r.Score = metric.Percent(t.score, r.Samples)
 	r.MeanPromptTokens = t.tokens / float64(r.Samples)
 	r.MeanTTFTSeconds = t.ttft / float64(max(1, r.Samples-r.Failed))
 	r.Seconds = time.Since(t.start).Seconds()
