@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/pbs-run/pbs-run/eval/metric"
@@ -100,6 +101,20 @@ func TestLongBenchERuns(t *testing.T) {
 		got, _ := scored(t, Options{Benchmark: "longbench-e", Protocol: metric.THUDM, Pred: "testdata/longbench/" + run})
 		same(t, run, got["scores"], any(want.Result))
 	}
+}
+
+// TestRoundings has a mean that Python and NumPy round otherwise: LongBench rounds as the one, LongBench-E as the other.
+func TestRoundings(t *testing.T) {
+	dir := t.TempDir()
+	row, err := json.Marshal(map[string]any{"pred": "1" + strings.Repeat(" 2", 3999), "answers": []string{"1"}, "length": 4000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "passage_count.jsonl"), string(row))
+	got, _ := scored(t, Options{Benchmark: "longbench", Protocol: metric.THUDM, Pred: dir})
+	same(t, "longbench", got["scores"], any(map[string]any{"passage_count": 0.03}))
+	got, _ = scored(t, Options{Benchmark: "longbench-e", Pred: dir})
+	same(t, "longbench-e", got["scores"], any(map[string]any{"passage_count": map[string]any{"0-4k": nil, "4-8k": 0.02, "8k+": nil}}))
 }
 
 func TestLongBench2Runs(t *testing.T) {
