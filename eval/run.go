@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pbs-run/pbs-run/eval/metric"
 	"github.com/pbs-run/pbs-run/eval/synthetic"
 )
 
@@ -131,7 +132,7 @@ func meanScore(tasks []TaskReport) float64 {
 	for _, t := range tasks {
 		sum += t.Score
 	}
-	return round2(sum / float64(max(1, len(tasks))))
+	return metric.Round(sum/float64(max(1, len(tasks))), 2)
 }
 
 // runTask runs one task. Its report counts the samples done, whatever ended the run.
@@ -144,9 +145,9 @@ func runTask(ctx context.Context, opt RULEROptions, name string, gen Generate, c
 	if n := g.Samples(); n > 0 && opt.Samples > n {
 		return t.report, fmt.Errorf("ruler: --samples %d: the file of %s has only %d questions", opt.Samples, name, n)
 	}
-	match := MatchAll
+	match := metric.MatchAll
 	if strings.HasPrefix(name, "qa_") {
-		match = MatchPart
+		match = metric.MatchPart
 	}
 	var file *os.File
 	if opt.Out != "" {
@@ -195,7 +196,7 @@ func (t *tally) add(s synthetic.Sample, out Output, genErr error, match func(str
 		Length: s.Tokens + s.MaxNew, NewTokens: out.NewTokens, TTFTSeconds: out.TTFT.Seconds(), Seconds: out.Total.Seconds(),
 	}
 	r := &t.report
-	pred := CleanPrediction(out.Text)
+	pred := metric.CleanPrediction(out.Text)
 	if genErr != nil {
 		p.Error, p.Pred, pred = genErr.Error(), "", ""
 		r.Failed++
@@ -212,7 +213,7 @@ func (t *tally) add(s synthetic.Sample, out Output, genErr error, match func(str
 	r.Samples++
 	t.score += p.Score
 	t.tokens += float64(s.Tokens)
-	r.Score = percent(t.score, r.Samples)
+	r.Score = metric.Percent(t.score, r.Samples)
 	r.MeanPromptTokens = t.tokens / float64(r.Samples)
 	r.MeanTTFTSeconds = t.ttft / float64(max(1, r.Samples-r.Failed))
 	r.Seconds = time.Since(t.start).Seconds()

@@ -24,7 +24,7 @@ func evalCommand() *cobra.Command {
 		Use:   "eval",
 		Short: "Run a benchmark and score it as its own scripts do",
 	}
-	cmd.AddCommand(rulerCommand())
+	cmd.AddCommand(rulerCommand(), scoreCommand())
 	return cmd
 }
 
