@@ -5,15 +5,12 @@ package eval
 import (
 	"context"
 	"time"
+
+	"github.com/pbs-run/pbs-run/eval/synthetic"
 )
 
-// A Prompt is one user message and the start of the answer. The message goes through the model's chat template;
-// the prefix stands behind the template's assistant header as it is, leading blank included, and the model
-// continues it.
-type Prompt struct {
-	User   string
-	Prefix string
-}
+// A Prompt is one user message and the start of the answer.
+type Prompt = synthetic.Prompt
 
 // An Output is what a model made of a Prompt.
 type Output struct {
@@ -29,16 +26,7 @@ type Generate func(ctx context.Context, p Prompt, maxNew int) (Output, error)
 
 // Count returns the tokens of the rendered prompt, exactly as Generate would see it: template, special tokens and
 // prefix included.
-type Count func(p Prompt) (int, error)
-
-// A Sample is one item of a task.
-type Sample struct {
-	Index   int
-	Prompt  Prompt
-	Outputs []string // what a right answer holds
-	Tokens  int      // Count of Prompt
-	MaxNew  int      // tokens the answer may take
-}
+type Count = synthetic.Count
 
 // Progress tells how far a run has come, after each sample.
 type Progress struct {

@@ -8,19 +8,32 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/pbs-run/pbs-run/eval/metric"
+	"github.com/pbs-run/pbs-run/eval/synthetic"
 )
 
 // RULEROptions say what RunRULER runs.
 type RULEROptions struct {
-	Tasks   []string // of RULERTasks
-	Length  int      // tokens of prompt and answer together, at most
-	Samples int      // per task
-	Seed    uint64
-	Essay   string // the text needles are hidden in
-	Out     string // folder for one <task>.jsonl with every prediction; "" for none
+	Tasks    []string // of synthetic.RULERTasks
+	Length   int      // tokens of prompt and answer together, at most
+	Samples  int      // per task
+	Seed     uint64
+	Essay    string               // the text needles are hidden in
+	Words    synthetic.Words      // of needles' keys and of cwe
+	SQuAD    *synthetic.Questions // for qa_1
+	HotpotQA *synthetic.Questions // for qa_2
+	Out      string               // folder for one <task>.jsonl with every prediction; "" for none
+}
+
+func (opt RULEROptions) config(task string) synthetic.Config {
+	return synthetic.Config{
+		Task: task, Length: opt.Length, Seed: opt.Seed,
+		Essay: opt.Essay, Words: opt.Words, SQuAD: opt.SQuAD, HotpotQA: opt.HotpotQA,
+	}
 }
 
 // A RULERReport is the result of a run, task by task.
@@ -92,8 +105,11 @@ func (opt RULEROptions) check() error {
 	}
 	seen := map[string]bool{}
 	for _, name := range opt.Tasks {
-		if _, err := newRULERTask(name, nil); err != nil {
-			return err
+		if !slices.Contains(synthetic.RULERTasks(), name) {
+			return fmt.Errorf("ruler: unknown task %q; known are %s", name, strings.Join(synthetic.RULERTasks(), ", "))
+		}
+		if err := opt.config(name).Check(); err != nil {
+			return fmt.Errorf("ruler: %w", err)
 		}
 		if seen[name] {
 			return fmt.Errorf("ruler: task %s is named twice", name)
@@ -122,9 +138,16 @@ func meanScore(tasks []TaskReport) float64 {
 // runTask runs one task. Its report counts the samples done, whatever ended the run.
 func runTask(ctx context.Context, opt RULEROptions, name string, gen Generate, count Count, progress func(Progress)) (report TaskReport, err error) {
 	t := tally{report: TaskReport{Task: name, Length: opt.Length}, start: time.Now()}
-	g, err := NewGenerator(name, opt.Essay, opt.Length, opt.Seed, count)
+	g, err := synthetic.New(opt.config(name), count)
 	if err != nil {
-		return t.report, err
+		return t.report, fmt.Errorf("ruler: %w", err)
+	}
+	if n := g.Samples(); n > 0 && opt.Samples > n {
+		return t.report, fmt.Errorf("ruler: --samples %d: the file of %s has only %d questions", opt.Samples, name, n)
+	}
+	match := metric.MatchAll
+	if strings.HasPrefix(name, "qa_") {
+		match = metric.MatchPart
 	}
 	var file *os.File
 	if opt.Out != "" {
@@ -136,7 +159,7 @@ func runTask(ctx context.Context, opt RULEROptions, name string, gen Generate, c
 	for i := range opt.Samples {
 		s, err := g.Sample(i)
 		if err != nil {
-			return t.report, err
+			return t.report, fmt.Errorf("ruler: %w", err)
 		}
 		out, genErr := gen(ctx, s.Prompt, s.MaxNew)
 		if err := ctx.Err(); err != nil {
@@ -146,7 +169,7 @@ func runTask(ctx context.Context, opt RULEROptions, name string, gen Generate, c
 			return t.report, fmt.Errorf("ruler: %s sample %d: counted as %d tokens, generated from %d: the two must render alike",
 				name, i, s.Tokens, out.PromptTokens)
 		}
-		p := t.add(s, out, genErr, g.task.match)
+		p := t.add(s, out, genErr, match)
 		if file != nil {
 			if err := writeLine(file, p); err != nil {
 				return t.report, err
@@ -167,7 +190,7 @@ type tally struct {
 }
 
 // add scores one sample into the report and returns its line for the file.
-func (t *tally) add(s Sample, out Output, genErr error, match func(string, []string) float64) prediction {
+func (t *tally) add(s synthetic.Sample, out Output, genErr error, match func(string, []string) float64) prediction {
 	p := prediction{
 		Index: s.Index, Pred: out.Text, Outputs: s.Outputs, Input: s.Prompt.User, AnswerPrefix: s.Prompt.Prefix,
 		Length: s.Tokens + s.MaxNew, NewTokens: out.NewTokens, TTFTSeconds: out.TTFT.Seconds(), Seconds: out.Total.Seconds(),
