@@ -1,6 +1,7 @@
 package score
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -39,10 +40,19 @@ func (s *scorer) longBenchRows(set set, buckets bool) ([]answered, error) {
 			}
 		}
 	}
-	if s.Protocol != metric.OpenCompass {
-		for i := range rows {
-			rows[i].classes = rows[len(rows)-1].classes
+	if s.Protocol == metric.OpenCompass {
+		return rows, nil
+	}
+	last, others := rows[len(rows)-1].classes, 0
+	for i := range rows {
+		if !slices.Equal(rows[i].classes, last) {
+			others++
 		}
+		rows[i].classes = last
+	}
+	if others > 0 {
+		s.report.Warnings = append(s.report.Warnings,
+			fmt.Sprintf("%s: %d rows have other all_classes than the last, which counts for all, as in eval.py", set.name, others))
 	}
 	return rows, nil
 }

@@ -132,6 +132,17 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestLooseRows has rows without difficulty or length, which count overall alone.
+func TestLooseRows(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.jsonl")
+	write(t, path, `{"answer":"A","response":"The correct answer is A"}`, `{"answer":"A","response":"","difficulty":"easy","length":"long"}`)
+	got, _ := scored(t, Options{Benchmark: "longbench-v2", Protocol: metric.THUDM, Pred: path})
+	same(t, "scores", got["scores"], any(map[string]any{"Overall": 50.0, "Easy": 0.0, "Hard": nil, "Short": nil, "Medium": nil, "Long": 0.0}))
+	if w := got["warnings"].([]any); len(w) != 1 || !strings.Contains(w[0].(string), "m: 1 rows have no difficulty or no length") {
+		t.Errorf("warnings %q", w)
+	}
+}
+
 func TestInterrupt(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stop := errors.New("stop")
