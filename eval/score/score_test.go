@@ -199,3 +199,27 @@ func FuzzRows(f *testing.F) {
 		}
 	})
 }
+
+// Rows of one file keep their order in the samples, and each is scored by its own class list, whatever the last line's.
+func TestSamplesOfMixedFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mixed.jsonl")
+	rows := `{"dataset":"trec","pred":"Water sport","answers":["Water sport"],"all_classes":["Sport","Water sport","Water sport"],"n":0}
+{"dataset":"hotpotqa","pred":"yes","answers":["yes"],"n":1}
+{"dataset":"trec","pred":"City","answers":["City"],"all_classes":["City","Sport","Water sport"],"n":2}
+`
+	if err := os.WriteFile(path, []byte(rows), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	got, samples := scored(t, Options{Benchmark: "longbench", Protocol: metric.THUDM, Pred: path})
+	if len(samples) != 3 {
+		t.Fatalf("%d samples, want 3", len(samples))
+	}
+	for i, want := range []float64{0.5, 1, 1} {
+		if s := samples[i]; s["n"] != float64(i) || s["score"] != want {
+			t.Errorf("sample %d: %v, want score %v", i, s, want)
+		}
+	}
+	if trec := got["scores"].(map[string]any)["trec"]; trec != 100. {
+		t.Errorf("trec: %v, want 100 by the last line's classes", trec)
+	}
+}
