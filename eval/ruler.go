@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+
+	"github.com/pbs-run/pbs-run/eval/metric"
 )
 
 // RULERTasks are the tasks of RULER (arXiv 2404.06654) that RunRULER knows.
@@ -26,9 +28,9 @@ type rulerTask struct {
 func newRULERTask(name string, essay []string) (rulerTask, error) {
 	switch name {
 	case "niah_single_2":
-		return rulerTask{name, 128, MatchAll, 500, niah(essay, 1)}, nil
+		return rulerTask{name, 128, metric.MatchAll, 500, niah(essay, 1)}, nil
 	case "niah_multikey_1":
-		return rulerTask{name, 128, MatchAll, 500, niah(essay, 4)}, nil
+		return rulerTask{name, 128, metric.MatchAll, 500, niah(essay, 4)}, nil
 	}
 	return rulerTask{}, fmt.Errorf("ruler: unknown task %q; known are %s", name, strings.Join(RULERTasks(), ", "))
 }

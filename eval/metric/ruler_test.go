@@ -1,4 +1,4 @@
-package eval
+package metric
 
 import (
 	"encoding/json"
@@ -23,7 +23,7 @@ type goldenScores struct {
 }
 
 func TestScoresEqualRULERs(t *testing.T) {
-	data, err := os.ReadFile("testdata/ruler/scores.json")
+	data, err := os.ReadFile("testdata/ruler.json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,14 +47,14 @@ func TestScoresEqualRULERs(t *testing.T) {
 			}
 			score := match(pred, e.Outputs)
 			sum += score
-			if got := percent(score, 1); math.Abs(got-e.Score) > 1e-9 {
+			if got := Percent(score, 1); math.Abs(got-e.Score) > 1e-9 {
 				t.Errorf("%s %d: %q against %q scores %v, want %v", task.Task, i, pred, e.Outputs, got, e.Score)
 			}
 		}
 		if task.Score == nil {
 			continue
 		}
-		if got := percent(sum, len(task.Examples)); got != *task.Score {
+		if got := Percent(sum, len(task.Examples)); got != *task.Score {
 			t.Errorf("%s: %v, want %v", task.Task, got, *task.Score)
 		}
 		if got := fmt.Sprintf("%d/%d", nulls, len(task.Examples)); got != task.Nulls {
@@ -74,8 +74,8 @@ func TestRound2(t *testing.T) {
 	for x, want := range map[float64]float64{
 		2.675: 2.67, 0.125: 0.12, 0.375: 0.38, 66.66666666666667: 66.67, 33.333333333333336: 33.33, 0: 0, 100: 100, 1.005: 1,
 	} {
-		if got := round2(x); got != want {
-			t.Errorf("round2(%v) = %v, want %v", x, got, want)
+		if got := Round(x, 2); got != want {
+			t.Errorf("Round(%v, 2) = %v, want %v", x, got, want)
 		}
 	}
 }
