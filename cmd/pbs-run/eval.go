@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pbs-run/pbs-run/eval"
+	"github.com/pbs-run/pbs-run/eval/synthetic"
 	"github.com/pbs-run/pbs-run/model"
 	"github.com/pbs-run/pbs-run/tokenizer"
 )
@@ -30,17 +32,19 @@ func evalCommand() *cobra.Command {
 type rulerFlags struct {
 	engineFlags
 	eval.RULEROptions
-	essay string
-	json  bool
+	essay, squad, hotpotQA string
+	json                   bool
 }
 
 func rulerCommand() *cobra.Command {
 	var f rulerFlags
 	cmd := &cobra.Command{
 		Use:   "ruler --model DIR --tasks niah_single_2,niah_multikey_1 --length N --samples N --seed S",
-		Short: "RULER (arXiv 2404.06654): needles in a haystack, made from a seed at any length",
+		Short: "RULER (arXiv 2404.06654): its 13 tasks, made from a seed at any length",
 		Long: `Make RULER prompts of a length from a seed, answer them greedily and score them by RULER's string match.
-The essay that needles are hidden in is --essay, by default document.txt beside the model folder.
+The essay that needles are hidden in is --essay, by default document.txt beside the model folder. Without --tasks all
+run that need no file of questions: qa_1 needs --squad, the SQuAD v2 dev set, and qa_2 --hotpotqa, the HotpotQA
+distractor dev set.
 
   pbs-run eval ruler -m DIR --essay book.txt --tasks niah_single_2 --length 16384 --samples 100 --attention pbs`,
 		Args: cobra.NoArgs,
@@ -50,14 +54,40 @@ The essay that needles are hidden in is --essay, by default document.txt beside 
 	}
 	f.engineFlags.register(cmd, "full")
 	fl := cmd.Flags()
-	fl.StringSliceVar(&f.Tasks, "tasks", eval.RULERTasks(), "`tasks`, separated by commas")
+	fl.StringSliceVar(&f.Tasks, "tasks", nil, "`tasks`, separated by commas (default all whose files are given)")
 	fl.IntVar(&f.Length, "length", 4096, "`tokens` of prompt and answer together")
 	fl.IntVar(&f.Samples, "samples", 100, "prompts per task")
 	fl.Uint64VarP(&f.Seed, "seed", "s", 42, "seed of the prompts")
 	fl.StringVar(&f.essay, "essay", "", "text `file` to hide needles in")
+	fl.StringVar((*string)(&f.Keys), "keys", "", "`list` that needles' key words come from: wonderwords for RULER's own (default plain English words)")
+	fl.StringVar(&f.squad, "squad", "", "`file` of questions for qa_1: SQuAD's dev-v2.0.json")
+	fl.StringVar(&f.hotpotQA, "hotpotqa", "", "`file` of questions for qa_2: hotpot_dev_distractor_v1.json")
 	fl.StringVar(&f.Out, "out", "", "`folder` for <task>.jsonl files with every prompt and prediction")
 	registerJSON(cmd, &f.json)
 	return cmd
+}
+
+// read fills the options from the files that the flags name.
+func (f *rulerFlags) read(modelDir string) (err error) {
+	if len(f.Tasks) == 0 {
+		f.Tasks = slices.DeleteFunc(synthetic.RULERTasks(), func(task string) bool {
+			return task == "qa_1" && f.squad == "" || task == "qa_2" && f.hotpotQA == ""
+		})
+	}
+	if slices.ContainsFunc(f.Tasks, synthetic.NeedsEssay) {
+		if f.Essay, err = eval.ReadEssay(f.essay, modelDir); err != nil {
+			return err
+		}
+	}
+	if f.squad != "" {
+		if f.SQuAD, err = synthetic.ReadSQuAD(f.squad); err != nil {
+			return err
+		}
+	}
+	if f.hotpotQA != "" {
+		f.HotpotQA, err = synthetic.ReadHotpotQA(f.hotpotQA)
+	}
+	return err
 }
 
 func runRuler(ctx context.Context, f *rulerFlags, stdout, stderr io.Writer) error {
@@ -66,7 +96,7 @@ func runRuler(ctx context.Context, f *rulerFlags, stdout, stderr io.Writer) erro
 		return err
 	}
 	defer e.close()
-	if f.Essay, err = eval.ReadEssay(f.essay, e.dir); err != nil {
+	if err := f.read(e.dir); err != nil {
 		return err
 	}
 	tok, err := e.tokenizer()

@@ -1,11 +1,11 @@
 package benchmark
 
 import (
-	"encoding/json"
 	"fmt"
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/pbs-run/pbs-run/eval"
@@ -18,22 +18,24 @@ type RULER struct {
 	Model string // name of the folder of predictions
 }
 
-// rulerRow is a row as RULER's scripts write it. Old ones have no answer prefix: their input ends with it.
+// rulerRow is a row as RULER's scripts write it. Its index is left aside: in the needle tasks it is the answer's place in
+// the text, by a slip, and may come twice. Old rows have no answer prefix: their input ends with it.
 type rulerRow struct {
-	Index   json.Number `json:"index"`
-	Input   string      `json:"input"`
-	Outputs []string    `json:"outputs"`
-	Length  int         `json:"length"`
-	Prefix  string      `json:"answer_prefix"`
+	Input   string   `json:"input"`
+	Outputs []string `json:"outputs"`
+	Length  int      `json:"length"`
+	Prefix  string   `json:"answer_prefix"`
+
+	index int
 }
 
 // RULERLine is a line of <task>.jsonl.
 type RULERLine struct {
-	Index   json.Number `json:"index"`
-	Pred    string      `json:"pred"`
-	Outputs []string    `json:"outputs"`
-	Length  int         `json:"length,omitempty"` // of prompt and answer, as the task was made for
-	Error   string      `json:"error,omitempty"`
+	Index   int      `json:"index"` // of the row, from 0
+	Pred    string   `json:"pred"`
+	Outputs []string `json:"outputs"`
+	Length  int      `json:"length,omitempty"` // of prompt and answer, as the task was made for
+	Error   string   `json:"error,omitempty"`
 }
 
 // Load makes the task called name, whose answers take at most maxNew tokens.
@@ -46,17 +48,21 @@ func (b RULER) Load(name string, maxNew int) (eval.Task, error) {
 	if err != nil {
 		return task, err
 	}
+	at := -1
 	task.Skipped, err = source.rows(name, func(row []byte) (string, error) {
-		var r rulerRow
-		if err := decode(row, &r, "index", "input", "outputs"); err != nil {
+		r := rulerRow{}
+		at++
+		if err := decode(row, &r, "input", "outputs"); err != nil {
 			return "", err
 		}
 		if len(r.Outputs) == 0 {
 			return "", fmt.Errorf("field outputs: empty")
 		}
-		sum.add(r.Index.String(), r.Input, r.Prefix)
-		rows, task.IDs = append(rows, r), append(task.IDs, r.Index.String())
-		return r.Index.String(), nil
+		r.index = at
+		id := strconv.Itoa(at)
+		sum.add(id, r.Input, r.Prefix)
+		rows, task.IDs = append(rows, r), append(task.IDs, id)
+		return id, nil
 	})
 	if err != nil {
 		return task, err
@@ -66,12 +72,12 @@ func (b RULER) Load(name string, maxNew int) (eval.Task, error) {
 	task.Item = func(i int) eval.Item {
 		r := rows[i]
 		return eval.Item{
-			ID: r.Index.String(),
+			ID: task.IDs[i],
 			First: func() (eval.Request, error) {
 				return eval.Request{Prompt: eval.Prompt{User: r.Input, Prefix: r.Prefix}, MaxNew: maxNew}, nil
 			},
 			Line: func(answers []string, failure string) any {
-				line := RULERLine{Index: r.Index, Outputs: r.Outputs, Length: r.Length, Error: failure}
+				line := RULERLine{Index: r.index, Outputs: r.Outputs, Length: r.Length, Error: failure}
 				if failure == "" {
 					line.Pred = answers[0]
 				}

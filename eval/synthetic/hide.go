@@ -1,4 +1,4 @@
-package eval
+package synthetic
 
 import (
 	"fmt"
@@ -23,7 +23,12 @@ func HideNeedle(document string, seed uint64) (Hidden, error) {
 		return Hidden{}, fmt.Errorf("hide needle: the document is empty")
 	}
 	rng := stream(seed, "needle", 0)
-	n, err := foreignNeedle(rng, document)
+	adjectives, nouns, err := keyWords(PlainKeys)
+	if err != nil {
+		return Hidden{}, err
+	}
+	m := needleMaker{needleSpec: needleSpec{keys: 1, values: 1, queries: 1}, adjectives: adjectives, nouns: nouns}
+	n, err := m.foreign(rng, document)
 	if err != nil {
 		return Hidden{}, err
 	}
@@ -34,18 +39,18 @@ func HideNeedle(document string, seed uint64) (Hidden, error) {
 	}
 	h := Hidden{
 		Document: document[:at] + gap + n.String() + document[at:],
-		Question: fmt.Sprintf(niahQuestion, n.key),
+		Question: wording(needleQuestion, n.kind, n.key, true),
 		Answer:   n.value,
 		Offset:   at + len(gap),
 	}
-	h.Prompt = niahPrompt(h.Document, n.key)
+	h.Prompt = m.prompt(h.Document, []needle{n})
 	return h, nil
 }
 
-// foreignNeedle draws a needle whose key and value the document does not hold already.
-func foreignNeedle(rng *rand.Rand, document string) (needle, error) {
+// foreign draws a needle whose key and value the document does not hold already.
+func (m needleMaker) foreign(rng *rand.Rand, document string) (needle, error) {
 	for range 100 {
-		n := drawNeedles(rng, 1)[0]
+		n := m.draw(rng)[0]
 		if !strings.Contains(document, n.key) && !strings.Contains(document, n.value) {
 			return n, nil
 		}

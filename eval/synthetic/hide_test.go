@@ -1,9 +1,12 @@
-package eval
+package synthetic
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 )
+
+var hiddenText = regexp.MustCompile(`One of the special magic numbers for ([a-z]+-[a-z]+) is: ([0-9]+)\.`)
 
 func TestHideNeedle(t *testing.T) {
 	prose := strings.Repeat("One line\nand  another. A third (etc.), 3.14 of it?\r\n\r\n\tIt ends!\n", 300)
@@ -16,7 +19,7 @@ func TestHideNeedle(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			text := needleText.FindString(h.Document[h.Offset:])
+			text := hiddenText.FindString(h.Document[h.Offset:])
 			gap := h.Document[h.Offset-1 : h.Offset]
 			if h.Document[:h.Offset-1]+h.Document[h.Offset+len(text):] != doc {
 				t.Fatalf("%s seed %d: the document changed around the needle", name, seed)
@@ -30,8 +33,11 @@ func TestHideNeedle(t *testing.T) {
 			if !sentence && !line {
 				t.Errorf("%s seed %d: needle between %q and %q", name, seed, before[max(0, len(before)-9):], after[:min(9, len(after))])
 			}
-			row := takeApart(t, h.Prompt.User, h.Prompt.Prefix)
-			if row.context != h.Document || row.asked+" is: "+h.Answer+"." != text[strings.Index(text, row.asked):] || !strings.HasSuffix(h.Prompt.User, "\n"+h.Question) {
+			row, err := parseNeedles("niah_single_2", h.Prompt.User, h.Prompt.Prefix)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if row.context != h.Document || row.asked[0]+" is: "+h.Answer+"." != text[strings.Index(text, row.asked[0]):] || !strings.HasSuffix(h.Prompt.User, "\n"+h.Question) {
 				t.Errorf("%s seed %d: prompt asks for %s, question %q", name, seed, row.asked, h.Question)
 			}
 		}
@@ -64,8 +70,9 @@ func TestHideNeedleRefuses(t *testing.T) {
 		}
 	}
 	var all strings.Builder // every key there is
-	for a := range strings.FieldsSeq(adjectives) {
-		for n := range strings.FieldsSeq(nouns) {
+	adjectives, nouns, _ := keyWords(PlainKeys)
+	for _, a := range adjectives {
+		for _, n := range nouns {
 			all.WriteString(a + "-" + n + "\n")
 		}
 	}
@@ -83,7 +90,7 @@ func FuzzHideNeedle(f *testing.F) {
 		if err != nil {
 			return
 		}
-		text := needleText.FindString(h.Document[h.Offset:])
+		text := hiddenText.FindString(h.Document[h.Offset:])
 		if h.Document[:h.Offset-1]+h.Document[h.Offset+len(text):] != doc {
 			t.Errorf("%q changed to %q", doc, h.Document)
 		}
