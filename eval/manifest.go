@@ -15,20 +15,19 @@ import (
 // A Manifest says what made the predictions of a folder. Runs that would go on there must agree with all of it but
 // Machine, and with those of its tasks that they run.
 type Manifest struct {
-	Benchmark   string              `json:"benchmark"`
-	Protocol    string              `json:"protocol,omitempty"`
-	Model       ModelInfo           `json:"model"`
-	Attention   AttentionInfo       `json:"attention"`
-	Precision   string              `json:"precision"`
-	KVDType     string              `json:"kv_dtype"`
-	Code        string              `json:"code"` // version of the program
-	Seed        uint64              `json:"seed"`
-	Settings    map[string]any      `json:"settings"` // of the benchmark: files of prompts, lengths
-	Tasks       map[string]TaskInfo `json:"tasks"`
-	Approximate []string            `json:"approximate,omitempty"` // scores that do not equal the official ones to the digit
-	Shard       string              `json:"shard,omitempty"`       // i/n
-	Machine     map[string]any      `json:"machine"`               // what does not bind a later run
-	Forced      []string            `json:"forced,omitempty"`      // what --force passed over
+	Benchmark string              `json:"benchmark"`
+	Protocol  string              `json:"protocol,omitempty"`
+	Model     ModelInfo           `json:"model"`
+	Attention AttentionInfo       `json:"attention"`
+	Precision string              `json:"precision"`
+	KVDType   string              `json:"kv_dtype"`
+	Code      string              `json:"code"` // version of the program
+	Seed      uint64              `json:"seed"`
+	Settings  map[string]any      `json:"settings"` // of the benchmark: files of prompts, lengths
+	Tasks     map[string]TaskInfo `json:"tasks"`
+	Shard     string              `json:"shard,omitempty"`  // i/n
+	Machine   map[string]any      `json:"machine"`          // what does not bind a later run
+	Forced    []string            `json:"forced,omitempty"` // what --force passed over
 }
 
 // ModelInfo names a model and what is in its folder.

@@ -122,7 +122,14 @@ func encodeLine(v any) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-func (p *predictions) close() error { return p.file.Close() }
+// close closes the file, and removes it if nothing was written: no scorer takes an empty one.
+func (p *predictions) close() error {
+	err := p.file.Close()
+	if p.size == 0 {
+		err = errors.Join(err, os.Remove(p.file.Name()))
+	}
+	return err
+}
 
 // failureOf is the error of a line, which a sample that failed has.
 func failureOf(line []byte) string {

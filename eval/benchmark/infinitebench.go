@@ -70,6 +70,15 @@ type infiniteLine struct {
 	Error string          `json:"error,omitempty"`
 }
 
+// MadeInfiniteLine is the line of a sample that was made, not read.
+func MadeInfiniteLine(index int, pred string, outputs []string, failure string) any {
+	label, err := json.Marshal(outputs)
+	if err != nil {
+		panic(err) // texts always encode
+	}
+	return infiniteLine{Index: json.Number(strconv.Itoa(index)), Pred: pred, Label: label, Error: failure}
+}
+
 // Templates reads the wording of the family.
 func (b InfiniteBench) Templates() (map[string]string, error) {
 	if !slices.Contains(InfiniteBenchFamilies(), b.Family) {

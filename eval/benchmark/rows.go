@@ -98,6 +98,13 @@ func (d digest) add(texts ...string) {
 
 func (d digest) String() string { return hex.EncodeToString(d.Sum(nil)) }
 
+// Digest is the SHA-256 of a list of texts.
+func Digest(texts ...string) string {
+	d := newDigest()
+	d.add(texts...)
+	return d.String()
+}
+
 // maxConfigBytes bounds files of prompts.
 const maxConfigBytes = 8 << 20
 
