@@ -25,9 +25,10 @@ type Manifest struct {
 	Seed      uint64              `json:"seed"`
 	Settings  map[string]any      `json:"settings"` // of the benchmark: files of prompts, lengths
 	Tasks     map[string]TaskInfo `json:"tasks"`
-	Shard     string              `json:"shard,omitempty"`  // i/n
-	Machine   map[string]any      `json:"machine"`          // what does not bind a later run
-	Forced    []string            `json:"forced,omitempty"` // what --force passed over
+	Shard     string              `json:"shard,omitempty"`   // i/n
+	Merged    bool                `json:"merged,omitempty"`  // made by Merge, from shards
+	Machine   map[string]any      `json:"machine,omitempty"` // what does not bind a later run
+	Forced    []string            `json:"forced,omitempty"`  // what --force passed over
 }
 
 // ModelInfo names a model and what is in its folder.
@@ -46,6 +47,7 @@ type AttentionInfo struct {
 
 // TaskInfo is one task's part of the manifest.
 type TaskInfo struct {
+	File    string `json:"file"` // of the predictions
 	Items   int    `json:"items"`
 	Digest  string `json:"prompts_sha256"`
 	Rules   Rules  `json:"rules"`
@@ -113,7 +115,7 @@ func (m Manifest) differences(old Manifest) []string {
 
 // fields are those that bind a later run.
 func (m Manifest) fields() map[string]any {
-	m.Machine, m.Forced, m.Tasks = nil, nil, nil
+	m.Machine, m.Forced, m.Tasks, m.Merged = nil, nil, nil, false
 	f, _ := generic(m).(map[string]any)
 	return f
 }

@@ -79,6 +79,27 @@ func Report(ctx context.Context, folder, name string, counts []TaskCount) (Resul
 	return r, writeFile(filepath.Join(folder, resultsName), append(data, '\n'))
 }
 
+// readResult reads what Report wrote.
+func readResult(folder string) (Result, error) {
+	r := Result{Folder: folder}
+	path := filepath.Join(folder, resultsName)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return r, fmt.Errorf("read results: %w", err)
+	}
+	var file struct {
+		Name     string
+		Manifest Manifest
+		Complete bool
+		Counts   []TaskCount
+	}
+	if err := json.Unmarshal(data, &file); err != nil {
+		return r, fmt.Errorf("read results %s: %w", path, err)
+	}
+	r.Name, r.Manifest, r.Complete, r.Counts = file.Name, file.Manifest, file.Complete, file.Counts
+	return r, nil
+}
+
 // withoutMachine leaves out what differs from machine to machine though the answers do not.
 func withoutMachine(r Result) Result {
 	r.Manifest.Machine = nil

@@ -59,7 +59,7 @@ func Run(ctx context.Context, opt Options, gen Generate) ([]TaskCount, error) {
 		if len(t.IDs) == 0 {
 			return nil, fmt.Errorf("task %s: its data set has no rows", t.Name)
 		}
-		m.Tasks[t.Name] = TaskInfo{len(t.IDs), t.Digest, t.Rules, len(t.Skipped)}
+		m.Tasks[t.Name] = TaskInfo{t.File, len(t.IDs), t.Digest, t.Rules, len(t.Skipped)}
 	}
 	if m, err = m.agree(opt.Folder, opt.Force); err != nil {
 		return nil, err

@@ -27,7 +27,8 @@ Every --attention has a folder below --out: the predictions in the benchmark's o
 results.json, and times.jsonl. A run that was stopped or killed goes on where it was when the same command is given again.
 --shard i/n runs one of n parts, as in a job array; eval merge joins them. See docs/evaluation.md.`,
 	}
-	cmd.AddCommand(longBenchCommand(false), longBenchCommand(true), longBench2Command(), rulerCommand(), infiniteBenchCommand())
+	cmd.AddCommand(longBenchCommand(false), longBenchCommand(true), longBench2Command(), rulerCommand(), infiniteBenchCommand(),
+		mergeCommand(), compareCommand(), scoreCommand())
 	return cmd
 }
 
