@@ -50,16 +50,17 @@ func TestParseSpecs(t *testing.T) {
 // A spec comes back as the method's String, with all settings.
 func TestString(t *testing.T) {
 	for spec, want := range map[string]string{
-		"full":                            "full",
-		"pbs":                             "pbs:block=128,segment=256,tau=0.9,permute=on,first=on",
-		"pbs+":                            "pbs+:block=128,segment=256,stride=8,tau=0.9,permute=on,first=on",
-		"pbs+:stride=16,permute=off":      "pbs+:block=128,segment=256,stride=16,tau=0.9,permute=off,first=on",
-		"meanpool:tau=0.5":                "meanpool:block=128,tau=0.5",
-		"flexprefill:gamma=1":             "flexprefill:block=128,gamma=1,tau=0.1,min=1024",
-		"minference":                      "minference:vertical=1000,slash=6096",
-		"minference:slash=1,scale=128":    "minference:vertical=1000,slash=1,scale=128",
-		"xattention":                      "xattention:block=128,stride=8,threshold=0.9",
-		"xattention:block=64,chunk=16384": "xattention:block=64,stride=8,threshold=0.9,chunk=16384",
+		"full":                         "full",
+		"pbs":                          "pbs:block=128,segment=256,tau=0.9,permute=on,first=on",
+		"pbs+":                         "pbs+:block=128,segment=256,stride=8,tau=0.9,permute=on,first=on",
+		"pbs+:stride=16,permute=off":   "pbs+:block=128,segment=256,stride=16,tau=0.9,permute=off,first=on",
+		"meanpool:tau=0.5":             "meanpool:block=128,tau=0.5",
+		"flexprefill:gamma=1":          "flexprefill:block=128,gamma=1,tau=0.1,min=1024",
+		"minference":                   "minference:vertical=1000,slash=6096",
+		"minference:slash=1,scale=128": "minference:vertical=1000,slash=1,scale=128",
+		"xattention":                   "xattention:block=128,stride=8,threshold=0.9",
+		"xattention:block=64":          "xattention:block=64,stride=8,threshold=0.9",
+		"flexprefill:tau=5":            "flexprefill:block=128,gamma=0.95,tau=5,min=1024",
 	} {
 		for _, spec := range []string{spec, want} {
 			if m, err := attention.Parse(spec); err != nil || m.String() != want {

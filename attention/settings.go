@@ -2,6 +2,7 @@ package attention
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -61,13 +62,22 @@ func (s *settings) integer(key string, def, lo, hi int) int {
 
 // fraction reads a number from 0 to 1.
 func (s *settings) fraction(key string, def float64) float64 {
+	return s.float(key, def, 1, "a number from 0 to 1")
+}
+
+// number reads a number from 0.
+func (s *settings) number(key string, def float64) float64 {
+	return s.float(key, def, math.MaxFloat64, "a number from 0")
+}
+
+func (s *settings) float(key string, def, most float64, want string) float64 {
 	v, ok := s.take(key)
 	if !ok {
 		return def
 	}
 	x, err := strconv.ParseFloat(v, 64)
-	if err != nil || !(x >= 0 && x <= 1) {
-		s.fail(key, v, "a number from 0 to 1")
+	if err != nil || !(x >= 0 && x <= most) {
+		s.fail(key, v, want)
 		return def
 	}
 	return x

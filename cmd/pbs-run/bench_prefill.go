@@ -37,7 +37,7 @@ func benchPrefillCommand() *cobra.Command {
 		Use:   "prefill --model DIR --lengths 8K,16K,32K [--attention full --attention pbs ...]",
 		Short: "Time to first token at several prompt lengths, of one attention method or several side by side",
 		Long: `Time prefills of random tokens, or of a text's tokens (--prompt-file, repeated where it is too short), and some decode
-steps after each, and set them beside what the machine can do: the FMA peak and the read bandwidth measured in the same run.
+steps after each, and set them beside what the machine can do: the FMA peak, and the read bandwidth right after the steps.
 Where several methods are given they take turns, dense attention is one of them and comes first, and the table shows their
 speed-up over it; "bound" is the speed-up if attention took its density's share of dense attention's time and choosing blocks
 none. Attention to random tokens, or under random weights, is flat, and little of it can be left out: --force-density keeps a
@@ -219,16 +219,14 @@ func (b *prefillBench) take(n int) []int32 {
 
 // timing is one run.
 type timing struct {
-	prefill, decode float64 // decode is the mean of its steps
-	phases          phases  // of the prefill
+	prefill   float64
+	step      float64 // the median decode step, 0 for none
+	bandwidth float64 // bytes per second read right after the steps
+	phases    phases  // of the prefill
 }
 
 func (b *prefillBench) run(ctx context.Context, lengths []int) (benchReport, error) {
 	r := b.report()
-	var err error
-	if r.Bandwidth, err = b.e.dev.ReadBandwidth(bandwidthBytes); err != nil {
-		return r, cause(ctx, err)
-	}
 	for range b.warmup {
 		for _, c := range b.contenders {
 			if _, err := b.once(ctx, c, b.take(min(1024, lengths[0])), ""); err != nil {
@@ -262,7 +260,8 @@ func (b *prefillBench) run(ctx context.Context, lengths []int) (benchReport, err
 // bandwidthBytes is what the read bandwidth is measured over: far more than any cache holds.
 const bandwidthBytes = 1 << 30
 
-// once times one prefill from an empty cache, and the mean decode step after it. It tells stderr under label.
+// once times one prefill from an empty cache, the decode steps after it, and the read bandwidth after those: what a shared
+// machine's memory gives changes from minute to minute. It tells stderr under label.
 func (b *prefillBench) once(ctx context.Context, c contender, ids []int32, label string) (t timing, err error) {
 	if err := b.s.SetMethods(c.methods); err != nil {
 		return t, err
@@ -272,19 +271,29 @@ func (b *prefillBench) once(ctx context.Context, c contender, ids []int32, label
 	bar := watch(b.s, b.stderr, len(ids), b.e.Layers)
 	defer bar.close()
 	greedy := model.Options{Sampling: model.Greedy(), MaxNew: 1 + b.decode, IgnoreEOS: true}
+	steps := make([]float64, 0, b.decode)
 	b.e.clock.take()
 	start := time.Now()
 	for _, err := range b.s.Generate(ctx, ids, greedy) {
 		if err != nil {
 			return t, err
 		}
+		now := time.Now()
 		if t.prefill == 0 {
-			t.prefill, t.phases = time.Since(start).Seconds(), b.e.clock.take()
+			t.prefill, t.phases = now.Sub(start).Seconds(), b.e.clock.take()
 			bar.close()
+			now = time.Now()
+		} else {
+			steps = append(steps, now.Sub(start).Seconds())
 		}
+		start = now
 	}
-	if b.decode > 0 {
-		t.decode = (time.Since(start).Seconds() - t.prefill) / float64(b.decode)
+	if len(steps) > 0 {
+		t.step = median(steps)
+		if t.bandwidth, err = b.e.dev.ReadBandwidth(bandwidthBytes); err != nil {
+			return t, cause(ctx, err)
+		}
+		t.bandwidth *= 1e9
 	}
 	if label != "" {
 		fmt.Fprintf(b.stderr, "%s: %.3f s\n", label, t.prefill)

@@ -18,7 +18,6 @@ type benchReport struct {
 	setup
 	WholeLastLayer bool             `json:"whole_last_layer"`
 	Peak           float64          `json:"fma_peak_gflops"`
-	Bandwidth      float64          `json:"read_bandwidth_gbytes_per_second"`
 	Lengths        []lengthBench    `json:"lengths"`
 	BreakEven      []breakEvenBench `json:"break_even,omitempty"`
 	Calibration    string           `json:"calibration_file,omitempty"`
@@ -43,9 +42,10 @@ type lengthBench struct {
 	Speedup        float64   `json:"speedup,omitempty"`       // over full at this length
 	Bound          float64   `json:"speedup_bound,omitempty"` // if attention cost its density's share of full's, and choosing nothing
 	Share          shares    `json:"share"`
-	Phases         phases    `json:"phase_seconds"` // mean of the runs
-	DecodeRate     float64   `json:"decode_tokens_per_second,omitempty"`
-	BandwidthShare float64   `json:"decode_bandwidth_share,omitempty"` // bytes of weights and KV touched per token
+	Phases         phases    `json:"phase_seconds"`                              // mean of the runs
+	DecodeRate     float64   `json:"decode_tokens_per_second,omitempty"`         // of the median step
+	Bandwidth      float64   `json:"read_bandwidth_gbytes_per_second,omitempty"` // measured after each run's steps
+	BandwidthShare float64   `json:"decode_bandwidth_share,omitempty"`           // bytes of weights and KV touched per step, over its run's bandwidth
 	spec           string
 }
 
@@ -86,10 +86,12 @@ func (b *prefillBench) report() benchReport {
 func (b *prefillBench) row(n int, c contender, runs []timing, d densities) lengthBench {
 	l := lengthBench{Tokens: n, Attention: c.method.String(), MinLength: minLength(c.method), Density: d.Density, PerLayer: d.PerLayer, spec: c.spec}
 	l.GFLOP = b.e.prefillGFLOP(n, b.lastLayer, d.PerLayer)
-	var decodes []float64
+	var steps, bandwidths, bandwidthShares []float64
+	touched := b.e.decodeBytes(n + b.decode/2)
 	for _, t := range runs {
 		l.Seconds = append(l.Seconds, t.prefill)
-		decodes = append(decodes, t.decode)
+		steps, bandwidths = append(steps, t.step), append(bandwidths, t.bandwidth)
+		bandwidthShares = append(bandwidthShares, touched/(t.step*t.bandwidth))
 		l.Phases = l.Phases.plus(t.phases, 1/float64(len(runs)))
 	}
 	l.Median, l.P10, l.P90 = median(l.Seconds), quantile(l.Seconds, 0.1), quantile(l.Seconds, 0.9)
@@ -99,9 +101,8 @@ func (b *prefillBench) row(n int, c contender, runs []timing, d densities) lengt
 		sum += s / float64(len(l.Seconds))
 	}
 	l.Share = shares{l.Phases.permute() / sum, l.Phases.choose() / sum, l.Phases.Attend / sum, l.Phases.Linear / sum}
-	if step := median(decodes); step > 0 {
-		l.DecodeRate = 1 / step
-		l.BandwidthShare = b.e.decodeBytes(n+b.decode/2) / step // per second; add makes it a share
+	if b.decode > 0 {
+		l.DecodeRate, l.Bandwidth, l.BandwidthShare = 1/median(steps), median(bandwidths)/1e9, median(bandwidthShares)
 	}
 	return l
 }
@@ -109,7 +110,6 @@ func (b *prefillBench) row(n int, c contender, runs []timing, d densities) lengt
 // add appends a row.
 func (r *benchReport) add(l lengthBench) {
 	l.PeakShare = l.GFLOP / l.Median / r.Peak
-	l.BandwidthShare /= 1e9 * r.Bandwidth
 	r.Lengths = append(r.Lengths, l)
 }
 
@@ -165,7 +165,7 @@ func (e *engine) decodeBytes(n int) float64 {
 
 func (r benchReport) print(to io.Writer) error {
 	fmt.Fprintf(to, "%s, %d layers, %.3f B parameters, %s, prompts of %s\n", r.Model, r.Layers, float64(r.Params)/1e9, r.setup.text(), r.Prompt)
-	fmt.Fprintf(to, "measured in this run: FMA peak %.0f GFLOP/s, read bandwidth %.1f GB/s\n", r.Peak, r.Bandwidth)
+	fmt.Fprintf(to, "measured in this run: FMA peak %.0f GFLOP/s\n", r.Peak)
 	for i, spec := range r.specs {
 		fmt.Fprintf(to, "attention %s: %s%s\n", r.Lengths[i].spec, spec, denseBelow(r.Lengths[i].MinLength))
 	}
@@ -174,14 +174,17 @@ func (r benchReport) print(to io.Writer) error {
 	}
 	fmt.Fprintln(to)
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "tokens\tattention\tmedian s\tp10\tp90\ttokens/s\tof peak\tdensity\tspeed-up\tbound\tpermute\tselect\tattend\tlinear\tdecode tokens/s\tof bandwidth\t")
+	fmt.Fprintln(w, "tokens\tattention\tmedian s\tp10\tp90\ttokens/s\tof peak\tdensity\tspeed-up\tbound\tpermute\tselect\tattend\tlinear\tdecode tokens/s\tread GB/s\tof it\t")
 	for _, l := range r.Lengths {
-		ratio := "-\t-"
+		ratio, decode := "-\t-", "-\t-\t-"
+		if l.DecodeRate > 0 {
+			decode = fmt.Sprintf("%.1f\t%.1f\t%.0f %%", l.DecodeRate, l.Bandwidth, 100*l.BandwidthShare)
+		}
 		if l.Speedup > 0 {
 			ratio = fmt.Sprintf("%.2f\t%.2f", l.Speedup, l.Bound)
 		}
-		fmt.Fprintf(w, "%d\t%s\t%.3f\t%.3f\t%.3f\t%.0f\t%.0f %%\t%.3f\t%s\t%.1f %%\t%.1f %%\t%.1f %%\t%.1f %%\t%.1f\t%.0f %%\t\n", l.Tokens, l.spec, l.Median, l.P10, l.P90, l.TokensPerSec,
-			100*l.PeakShare, l.Density, ratio, 100*l.Share.Permute, 100*l.Share.Select, 100*l.Share.Attend, 100*l.Share.Linear, l.DecodeRate, 100*l.BandwidthShare)
+		fmt.Fprintf(w, "%d\t%s\t%.3f\t%.3f\t%.3f\t%.0f\t%.0f %%\t%.3f\t%s\t%.1f %%\t%.1f %%\t%.1f %%\t%.1f %%\t%s\t\n", l.Tokens, l.spec, l.Median, l.P10, l.P90, l.TokensPerSec,
+			100*l.PeakShare, l.Density, ratio, 100*l.Share.Permute, 100*l.Share.Select, 100*l.Share.Attend, 100*l.Share.Linear, decode)
 	}
 	if err := w.Flush(); err != nil {
 		return err
