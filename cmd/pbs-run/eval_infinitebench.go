@@ -130,7 +130,7 @@ func (r *evalRun) made(c synthetic.Config, samples int, line func(s synthetic.Sa
 	task = eval.Task{
 		Name: c.Task, File: "pred/" + r.name + "/" + c.Task + ".jsonl", LineID: eval.LineIndex,
 		Rules:  eval.Rules{MaxNewTokens: first.MaxNew, ChatTemplate: true},
-		Digest: benchmark.Digest(append([]string{c.Task, strconv.Itoa(c.Length), strconv.FormatUint(c.Seed, 10), string(c.Keys)}, from...)...),
+		Digest: benchmark.Digest(append([]string{c.Task, strconv.Itoa(c.Length), strconv.FormatUint(c.Seed, 10), string(c.Words)}, from...)...),
 		Bytes:  func(int) int { return 0 }, // the length is known
 	}
 	for i := range samples {

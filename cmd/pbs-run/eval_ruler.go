@@ -17,7 +17,7 @@ type rulerFlags struct {
 	evalFlags
 	length                 int
 	samples                int
-	keys                   string
+	words                  string
 	essay, squad, hotpotQA string
 }
 
@@ -42,7 +42,7 @@ distractor dev set. With --data the prompts are those that RULER's own scripts h
 	fl.IntVar(&f.length, "length", 4096, "`tokens` of prompt and answer together")
 	fl.IntVar(&f.samples, "samples", 100, "prompts per task that are made (RULER: 500)")
 	fl.StringVar(&f.essay, "essay", "", "text `file` to hide needles in")
-	fl.StringVar(&f.keys, "keys", "", "`list` that needles' key words come from: wonderwords for RULER's own (default plain English words)")
+	fl.StringVar(&f.words, "words", "", "`list` of words for needles' keys and cwe: wonderwords for RULER's own (default plain English)")
 	fl.StringVar(&f.squad, "squad", "", "`file` of questions for qa_1: SQuAD's dev-v2.0.json")
 	fl.StringVar(&f.hotpotQA, "hotpotqa", "", "`file` of questions for qa_2: hotpot_dev_distractor_v1.json")
 	return cmd
@@ -60,7 +60,7 @@ func (f *rulerFlags) load(r *evalRun) (suite, error) {
 			return task == "qa_1" && f.squad == "" || task == "qa_2" && f.hotpotQA == ""
 		})
 	}
-	c := synthetic.Config{Length: f.length, Seed: f.seed, Keys: synthetic.KeyWords(f.keys)}
+	c := synthetic.Config{Length: f.length, Seed: f.seed, Words: synthetic.Words(f.words)}
 	files, err := f.files(&c, r.e.dir)
 	if err != nil {
 		return suite{}, err

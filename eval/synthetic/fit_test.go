@@ -115,10 +115,12 @@ func TestNewRefuses(t *testing.T) {
 	if err := toyConfig("niah_single_9", 4096, 1).Check(); err == nil || !strings.Contains(err.Error(), `unknown task "niah_single_9"; known are niah_single_1, `) {
 		t.Errorf("unknown task: %v", err)
 	}
-	c := toyConfig("niah_single_1", 4096, 1)
-	c.Keys = "german"
-	if err := c.Check(); err == nil || !strings.Contains(err.Error(), "--keys german") {
-		t.Errorf("unknown keys: %v", err)
+	for _, task := range []string{"niah_single_1", "cwe"} {
+		c := toyConfig(task, 4096, 1)
+		c.Words = "german"
+		if err := c.Check(); err == nil || !strings.Contains(err.Error(), "--words german") {
+			t.Errorf("%s: unknown words: %v", task, err)
+		}
 	}
 }
 

@@ -52,17 +52,21 @@ func number(words []string) string {
 
 // newCommonWordsTask returns cwe: ten words come often, the others seldom, after a worked example. The unit of
 // filling is an uncommon word. Below 4,096 tokens RULER has fewer repeats.
-func newCommonWordsTask(c Config) task {
+func newCommonWordsTask(c Config) (task, error) {
+	words, err := newVocabulary(c.Words)
+	if err != nil {
+		return task{}, err
+	}
+	more := sorted(lines(wonderAdjectives), lines(wonderNouns), lines(wonderVerbs))
 	example, main := wordList{40, 10, 3}, wordList{0, 30, 3}
 	if c.Length < 4096 {
 		example, main = wordList{20, 3, 1}, wordList{0, 6, 1}
 	}
-	words := allWords()
 	build := func(rng *rand.Rand, _, size int) item {
-		worked, answer := example.draw(rng, words)
+		worked, answer := example.draw(rng, words.all)
 		l := main
 		l.words = common + size
-		list, commonWords := l.draw(rng, withPairs(rng, words, l.words))
+		list, commonWords := l.draw(rng, words.atLeast(rng, l.words, more))
 		return item{
 			prompt: Prompt{
 				User: commonIntro + worked + commonQuestion + commonPrefix + " " + number(answer) + "\n" +
@@ -72,28 +76,7 @@ func newCommonWordsTask(c Config) task {
 			outputs: commonWords,
 		}
 	}
-	return task{name: c.Task, maxNew: 120, probe: 400, build: build}
-}
-
-// withPairs returns words, or, where more than those are needed, words and so many different pairs of wonderwords'
-// adjectives and nouns.
-func withPairs(rng *rand.Rand, words []string, need int) []string {
-	if need <= len(words) {
-		return words
-	}
-	m := needleMaker{adjectives: lines(wonderAdjectives), nouns: lines(wonderNouns)}
-	seen := make(map[string]bool, need)
-	for _, w := range words {
-		seen[w] = true
-	}
-	all := slices.Clone(words)
-	for len(all) < need {
-		if pair := m.key(rng); !seen[pair] {
-			seen[pair] = true
-			all = append(all, pair)
-		}
-	}
-	return all
+	return task{name: c.Task, maxNew: 120, probe: 400, build: build}, nil
 }
 
 const (

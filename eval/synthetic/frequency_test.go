@@ -115,20 +115,38 @@ func TestCommonWordsGrammar(t *testing.T) {
 	}
 }
 
-// Where wonderwords ends, pairs of its words go on, all different, smoothly in length.
+// Where a list ends, the words of the other go on, then pairs, all different and smoothly in length.
 func TestMoreWordsThanThereAre(t *testing.T) {
-	words := allWords()
+	v, err := newVocabulary(PlainWords)
+	if err != nil {
+		t.Fatal(err)
+	}
 	rng := stream(1, "pairs", 0)
-	if got := withPairs(rng, words, len(words)); len(got) != len(words) {
-		t.Errorf("%d words, want %d", len(got), len(words))
+	if got := v.atLeast(rng, len(v.all), nil); len(got) != len(v.all) {
+		t.Errorf("%d words, want %d", len(got), len(v.all))
 	}
-	got := withPairs(rng, words, 3*len(words))
-	if len(tally(got)) != 3*len(words) || !slices.Equal(got[:len(words)], words) {
-		t.Errorf("%d different words of %d", len(tally(got)), len(got))
+	more := []string{"acorn", "one", "two", "three"} // the first is in the plain list
+	got := v.atLeast(rng, len(v.all)+2, more)
+	if rest := got[len(v.all):]; len(tally(got)) != len(v.all)+2 || !slices.Contains(more[1:], rest[0]) || !slices.Contains(more[1:], rest[1]) {
+		t.Errorf("two more words: %q", got[len(v.all):])
 	}
-	s := makeSamples(t, toyConfig("cwe", 400_000, 1), 1)[0]
-	if total := s.Tokens + s.MaxNew; total < 380_000 {
-		t.Errorf("400,000 tokens: only %d used", total)
+	got = v.atLeast(rng, 3*len(v.all), more)
+	pairs := 0
+	for _, w := range got[len(v.all):] {
+		if isPair(w, v) {
+			pairs++
+		}
+	}
+	if len(got) != 3*len(v.all) || len(tally(got)) != len(got) || pairs != 2*len(v.all)-3 || !slices.Equal(got[:len(v.all)], v.all) {
+		t.Errorf("%d different words of %d, %d pairs", len(tally(got)), len(got), pairs)
+	}
+	for _, words := range []Words{PlainWords, Wonderwords} {
+		c := toyConfig("cwe", 400_000, 1)
+		c.Words = words
+		s := makeSamples(t, c, 1)[0]
+		if total := s.Tokens + s.MaxNew; total < 380_000 {
+			t.Errorf("400,000 tokens: only %d used", total)
+		}
 	}
 }
 
@@ -166,6 +184,18 @@ func checkFrequent(words []string, count map[string]int, outputs []string, lengt
 		return fmt.Errorf("%d words of a vocabulary of %d, N/zeta(2) = %v", len(words), vocabulary, high)
 	}
 	return nil
+}
+
+// Expected counts add up to their number, and the first is its share by zeta(2).
+func TestZipf(t *testing.T) {
+	coded := make([]string, 1000)
+	for i := range coded {
+		coded[i] = fmt.Sprint(i)
+	}
+	words := zipf(coded, 1_000_000)
+	if count := tally(words); count["0"] != 607_927 || count["1"] != 151_981 || count["999"] != 0 || len(words) > 1_000_000 || len(words) < 998_000 {
+		t.Errorf("%d words, first %d, second %d", len(words), count["0"], count["1"])
+	}
 }
 
 func TestFrequentWordsGrammar(t *testing.T) {

@@ -23,11 +23,11 @@ func HideNeedle(document string, seed uint64) (Hidden, error) {
 		return Hidden{}, fmt.Errorf("hide needle: the document is empty")
 	}
 	rng := stream(seed, "needle", 0)
-	adjectives, nouns, err := keyWords(PlainKeys)
+	words, err := newVocabulary(PlainWords)
 	if err != nil {
 		return Hidden{}, err
 	}
-	m := needleMaker{needleSpec: needleSpec{keys: 1, values: 1, queries: 1}, adjectives: adjectives, nouns: nouns}
+	m := needleMaker{needleSpec: needleSpec{keys: 1, values: 1, queries: 1}, words: words}
 	n, err := m.foreign(rng, document)
 	if err != nil {
 		return Hidden{}, err

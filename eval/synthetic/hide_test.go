@@ -70,9 +70,9 @@ func TestHideNeedleRefuses(t *testing.T) {
 		}
 	}
 	var all strings.Builder // every key there is
-	adjectives, nouns, _ := keyWords(PlainKeys)
-	for _, a := range adjectives {
-		for _, n := range nouns {
+	words, _ := newVocabulary(PlainWords)
+	for _, a := range words.adjectives {
+		for _, n := range words.nouns {
 			all.WriteString(a + "-" + n + "\n")
 		}
 	}

@@ -85,13 +85,13 @@ func (n needle) String() string { return fmt.Sprintf(needleSentence, n.kind, n.k
 // A needleMaker draws needles.
 type needleMaker struct {
 	needleSpec
-	adjectives, nouns []string
+	words vocabulary
 }
 
 func newNeedleTask(c Config, spec needleSpec) (task, error) {
 	m := needleMaker{needleSpec: spec}
 	var err error
-	if m.adjectives, m.nouns, err = keyWords(c.Keys); err != nil {
+	if m.words, err = newVocabulary(c.Words); err != nil {
 		return task{}, err
 	}
 	t := task{name: c.Task, maxNew: 128, probe: 100}
@@ -182,8 +182,7 @@ func (m needleMaker) key(rng *rand.Rand) string {
 	if m.uuidKeys {
 		return uuid(rng)
 	}
-	adjective := m.adjectives[rng.IntN(len(m.adjectives))]
-	return adjective + "-" + m.nouns[rng.IntN(len(m.nouns))]
+	return m.words.pair(rng)
 }
 
 func (m needleMaker) value(rng *rand.Rand) string {

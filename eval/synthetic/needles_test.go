@@ -131,14 +131,14 @@ func TestNeedleGrammar(t *testing.T) {
 		for i, r := range readRows[RULERRow](t, "ruler/"+task+".jsonl") {
 			check("RULER's", i, r.Input, r.AnswerPrefix, r.Outputs)
 		}
-		for _, keys := range []KeyWords{PlainKeys, WonderwordsKeys} {
+		for _, words := range []Words{PlainWords, Wonderwords} {
 			c := toyConfig(task, 2000, 7)
-			c.Keys = keys
-			adjectives, nouns, _ := keyWords(keys)
+			c.Words = words
+			v, _ := newVocabulary(words)
 			for i, s := range makeSamples(t, c, 40) {
 				row := check("our", i, s.Prompt.User, s.Prompt.Prefix, s.Outputs)
 				for _, n := range row.needles {
-					if spec, _ := needleTask(task); !spec.uuidKeys && !isPair(n.key, adjectives, nouns) {
+					if spec, _ := needleTask(task); !spec.uuidKeys && !isPair(n.key, v) {
 						t.Errorf("%s: key %q is not of the lists", task, n.key)
 					}
 				}
@@ -147,9 +147,9 @@ func TestNeedleGrammar(t *testing.T) {
 	}
 }
 
-func isPair(key string, adjectives, nouns []string) bool {
+func isPair(key string, v vocabulary) bool {
 	for i := range key {
-		if key[i] == '-' && slices.Contains(adjectives, key[:i]) && slices.Contains(nouns, key[i+1:]) {
+		if key[i] == '-' && slices.Contains(v.adjectives, key[:i]) && slices.Contains(v.nouns, key[i+1:]) {
 			return true
 		}
 	}
@@ -226,8 +226,8 @@ func TestHideInEssay(t *testing.T) {
 
 func TestNeedlesAreDistinct(t *testing.T) {
 	const count = 4000 // so many that a key and a value come up twice among them
-	adjectives, nouns, _ := keyWords(PlainKeys)
-	m := needleMaker{needleSpec{keys: count, values: 1}, adjectives, nouns}
+	words, _ := newVocabulary(PlainWords)
+	m := needleMaker{needleSpec{keys: count, values: 1}, words}
 	keys, values := map[string]bool{}, map[string]bool{}
 	for _, n := range m.draw(stream(4, "distinct", 0)) {
 		keys[n.key], values[n.value] = true, true
@@ -235,7 +235,7 @@ func TestNeedlesAreDistinct(t *testing.T) {
 	if len(keys) != count || len(values) != count {
 		t.Errorf("%d keys and %d values in %d needles", len(keys), len(values), count)
 	}
-	one := needleMaker{needleSpec{haystack: needleHaystack}, []string{"red"}, []string{"hat", "cup"}}
+	one := needleMaker{needleSpec{haystack: needleHaystack}, vocabulary{adjectives: []string{"red"}, nouns: []string{"hat", "cup"}}}
 	for _, line := range one.lines(stream(1, "lines", 0), 100, needle{"number", "red-hat", "1234567"}) {
 		if strings.Contains(line, "red-hat") {
 			t.Errorf("a second needle of the asked key: %s", line)
@@ -259,15 +259,7 @@ func TestNeedlesSpread(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			row, err := parseNeedles(task, s.Prompt.User, s.Prompt.Prefix)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for j, n := range row.needles {
-				if n.key == row.asked[0] && n.value == s.Outputs[0] {
-					hist[row.offsets[j]*tenths/len(row.context)]++
-				}
-			}
+			hist[strings.Index(s.Prompt.User, s.Outputs[0])*tenths/len(s.Prompt.User)]++
 		}
 		for i, n := range hist {
 			if n < samples/tenths*5/10 || n > samples/tenths*16/10 {
@@ -307,8 +299,8 @@ func TestUUID(t *testing.T) {
 
 // A plain key names one word of each list, so a word with a blank or a hyphen, or twice in a list, would be a fault.
 func TestPlainWords(t *testing.T) {
-	adjectives, nouns, _ := keyWords(PlainKeys)
-	for name, words := range map[string][]string{"adjectives": adjectives, "nouns": nouns} {
+	v, _ := newVocabulary(PlainWords)
+	for name, words := range map[string][]string{"adjectives": v.adjectives, "nouns": v.nouns} {
 		if len(words) < 300 {
 			t.Errorf("%s: only %d words", name, len(words))
 		}
@@ -322,9 +314,9 @@ func TestPlainWords(t *testing.T) {
 			}
 		}
 	}
-	adjectives, nouns, _ = keyWords(WonderwordsKeys)
-	if all := allWords(); len(adjectives) != 912 || len(nouns) != 6782 || len(all) < 8000 || slices.Contains(all, "") ||
-		!slices.Contains(all, "nasty") || !slices.Contains(all, "abide") {
-		t.Errorf("wonderwords: %d adjectives, %d nouns, %d words", len(adjectives), len(nouns), len(all))
+	v, _ = newVocabulary(Wonderwords)
+	if len(v.adjectives) != 912 || len(v.nouns) != 6782 || len(v.all) < 8000 || slices.Contains(v.all, "") ||
+		!slices.Contains(v.all, "nasty") || !slices.Contains(v.all, "abide") {
+		t.Errorf("wonderwords: %d adjectives, %d nouns, %d words", len(v.adjectives), len(v.nouns), len(v.all))
 	}
 }

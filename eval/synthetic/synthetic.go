@@ -8,9 +8,9 @@
 //   - RULER orders needles, words and documents by one shuffle for all samples of a run; here each sample has its
 //     own, so that it can be made alone. The filler lines of the worked example in vt are drawn anew as well.
 //   - No needle but the one asked for has its key or its value. RULER leaves that to chance.
-//   - Key words are plain English by default; Config.Keys has RULER's own lists.
+//   - Words are plain English by default, which spares small vocabularies; Config.Words has RULER's own lists.
 //   - Sentences of an essay end at a full stop, question or exclamation mark; RULER asks nltk.
-//   - Where cwe needs more words than wonderwords has, pairs of them are added; RULER takes a longer list then.
+//   - Where cwe needs more words than the lists have, pairs of them are added; RULER takes a longer list then.
 //   - The search for the amount of filling goes in steps of 1/256 of an estimate.
 package synthetic
 
@@ -39,18 +39,21 @@ type Config struct {
 	Seed   uint64
 
 	Essay    string     // plain text that needles are hidden in, for the tasks that NeedsEssay names
-	Keys     KeyWords   // words of the needles' keys
+	Words    Words      // of needles' keys and of cwe
 	SQuAD    *Questions // for qa_1
 	HotpotQA *Questions // for qa_2
 	Template string     // InfiniteBench: wording with {context} and {input}; "" for that of the gpt4 family
 }
 
-// KeyWords names the lists that the words of a needle's key come from.
-type KeyWords string
+// Words names the lists of words that needles' keys and cwe are made of.
+type Words string
 
 const (
-	PlainKeys       KeyWords = ""            // 300 adjectives and 440 nouns in everyday use; the demo model's tokenizer knows them
-	WonderwordsKeys KeyWords = "wonderwords" // RULER's: adjectives and nouns of wonderwords
+	// PlainWords are this project's own: 300 adjectives and 440 nouns in everyday use, which the small vocabulary of
+	// the demo model has. Where cwe needs more, wonderwords follow.
+	PlainWords Words = ""
+	// Wonderwords are RULER's: the adjectives, nouns and, for cwe, verbs of the Python package of that name.
+	Wonderwords Words = "wonderwords"
 )
 
 // A Sample is one item of a task.
@@ -110,7 +113,7 @@ func newTask(c Config, count Count) (task, error) {
 	case "vt":
 		return newTraceTask(c, count)
 	case "cwe":
-		return newCommonWordsTask(c), nil
+		return newCommonWordsTask(c)
 	case "fwe":
 		return newFrequentWordsTask(c), nil
 	case "qa_1":
