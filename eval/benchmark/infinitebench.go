@@ -154,14 +154,15 @@ func (b InfiniteBench) load(name, template string) (eval.Task, error) {
 	sum := newDigest()
 	sum.add(b.Family, strconv.FormatBool(b.Chat), b.calculator)
 	var err error
-	task.Skipped, err = b.rows(name, func(row []byte) (string, error) {
+	task.Skipped, err = b.rows(name, func(row []byte) (string, func(), error) {
 		r, err := b.row(name, template, row)
 		if err != nil {
-			return "", err
+			return "", nil, err
 		}
-		sum.add(r.ID.String(), r.prompt)
-		rows, task.IDs = append(rows, r), append(task.IDs, r.ID.String())
-		return r.ID.String(), nil
+		return r.ID.String(), func() {
+			sum.add(r.ID.String(), r.prompt)
+			rows, task.IDs = append(rows, r), append(task.IDs, r.ID.String())
+		}, nil
 	})
 	if err != nil {
 		return task, err

@@ -143,18 +143,19 @@ func (b LongBench) load(name, template string, maxNew int) (eval.Task, error) {
 	sum := newDigest()
 	sum.add(b.Protocol, template)
 	var err error
-	task.Skipped, err = b.rows(file, func(row []byte) (string, error) {
+	task.Skipped, err = b.rows(file, func(row []byte) (string, func(), error) {
 		var r longBenchRow
 		if err := decode(row, &r, "input", "context", "answers", "length", "_id"); err != nil {
-			return "", err
+			return "", nil, err
 		}
 		prompt, err := b.fill(template, r)
 		if err != nil {
-			return "", err
+			return "", nil, err
 		}
-		sum.add(r.ID, prompt)
-		rows, task.IDs = append(rows, r), append(task.IDs, r.ID)
-		return r.ID, nil
+		return r.ID, func() {
+			sum.add(r.ID, prompt)
+			rows, task.IDs = append(rows, r), append(task.IDs, r.ID)
+		}, nil
 	})
 	if err != nil {
 		return task, err

@@ -121,17 +121,18 @@ func (b LongBench2) Load() (eval.Task, error) {
 	var rows []longBench2Row
 	sum := newDigest()
 	sum.add(b.Protocol, t.first, t.answer)
-	task.Skipped, err = b.rows("data", func(row []byte) (string, error) {
+	task.Skipped, err = b.rows("data", func(row []byte) (string, func(), error) {
 		var r longBench2Row
 		if err := decode(row, &r, "_id", "difficulty", "length", "question", "choice_A", "choice_B", "choice_C", "choice_D", "answer", "context"); err != nil {
-			return "", err
+			return "", nil, err
 		}
 		if !slices.Contains([]string{"A", "B", "C", "D"}, r.Answer) {
 			return "", fmt.Errorf("field answer: %.20q: want A, B, C or D", r.Answer)
 		}
-		sum.add(r.ID, b.fill(t.first, r))
-		rows, task.IDs = append(rows, r), append(task.IDs, r.ID)
-		return r.ID, nil
+		return r.ID, func() {
+			sum.add(r.ID, b.fill(t.first, r))
+			rows, task.IDs = append(rows, r), append(task.IDs, r.ID)
+		}, nil
 	})
 	if err != nil {
 		return task, err

@@ -22,8 +22,11 @@ type Source struct {
 	SkipBad bool   // leave out rows that cannot be used, instead of an error
 }
 
-// rows reads a data set row by row. parse has one row's JSON and returns the ID; an ID may not come twice.
-func (s Source) rows(name string, parse func(row []byte) (id string, err error)) (skipped []string, err error) {
+// A parser makes something of one row's JSON. It returns the row's ID, and what is to be done to keep the row.
+type parser func(row []byte) (id string, keep func(), err error)
+
+// rows reads a data set row by row. An ID may not come twice.
+func (s Source) rows(name string, parse parser) (skipped []string, err error) {
 	files, err := dataset.Find(s.Data, name)
 	if err != nil {
 		return nil, err
@@ -50,8 +53,8 @@ func (s Source) rows(name string, parse func(row []byte) (id string, err error))
 	return skipped, nil
 }
 
-func use(file dataset.Source, row dataset.Row, lines map[string]int, parse func([]byte) (string, error)) error {
-	id, err := parse(row.JSON)
+func use(file dataset.Source, row dataset.Row, lines map[string]int, parse parser) error {
+	id, keep, err := parse(row.JSON)
 	if err != nil {
 		return fmt.Errorf("%s line %d: %w", file, row.Line, err)
 	}
@@ -59,6 +62,7 @@ func use(file dataset.Source, row dataset.Row, lines map[string]int, parse func(
 		return fmt.Errorf("%s line %d: %q is the ID of line %d too", file, row.Line, id, first)
 	}
 	lines[id] = row.Line
+	keep()
 	return nil
 }
 

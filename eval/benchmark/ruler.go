@@ -49,20 +49,21 @@ func (b RULER) Load(name string, maxNew int) (eval.Task, error) {
 		return task, err
 	}
 	at := -1
-	task.Skipped, err = source.rows(name, func(row []byte) (string, error) {
+	task.Skipped, err = source.rows(name, func(row []byte) (string, func(), error) {
 		r := rulerRow{}
 		at++
 		if err := decode(row, &r, "input", "outputs"); err != nil {
-			return "", err
+			return "", nil, err
 		}
 		if len(r.Outputs) == 0 {
-			return "", fmt.Errorf("field outputs: empty")
+			return "", nil, fmt.Errorf("field outputs: empty")
 		}
 		r.index = at
 		id := strconv.Itoa(at)
-		sum.add(id, r.Input, r.Prefix)
-		rows, task.IDs = append(rows, r), append(task.IDs, id)
-		return id, nil
+		return id, func() {
+			sum.add(id, r.Input, r.Prefix)
+			rows, task.IDs = append(rows, r), append(task.IDs, id)
+		}, nil
 	})
 	if err != nil {
 		return task, err
