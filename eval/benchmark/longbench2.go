@@ -127,7 +127,7 @@ func (b LongBench2) Load() (eval.Task, error) {
 			return "", nil, err
 		}
 		if !slices.Contains([]string{"A", "B", "C", "D"}, r.Answer) {
-			return "", fmt.Errorf("field answer: %.20q: want A, B, C or D", r.Answer)
+			return "", nil, fmt.Errorf("field answer: %.20q: want A, B, C or D", r.Answer)
 		}
 		return r.ID, func() {
 			sum.add(r.ID, b.fill(t.first, r))

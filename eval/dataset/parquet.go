@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,6 +28,9 @@ func readParquet(path string, yield func(Row) bool) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := checkFooter(f, info.Size()); err != nil {
+		return err
+	}
 	file, err := parquet.OpenFile(f, info.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
 	if err != nil {
 		return err
@@ -47,6 +51,24 @@ func readParquet(path string, yield func(Row) bool) (err error) {
 		if err := readRows(g.Rows(), columns, &line, path, yield); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkFooter reads the length of the metadata at the file's end. The library would allocate whatever is written there.
+func checkFooter(f *os.File, size int64) error {
+	var tail [8]byte
+	if size < 12 {
+		return errors.New("too short for Parquet")
+	}
+	if _, err := f.ReadAt(tail[:], size-8); err != nil {
+		return err
+	}
+	if string(tail[4:]) != "PAR1" {
+		return errors.New("no Parquet: it does not end with PAR1")
+	}
+	if n := int64(binary.LittleEndian.Uint32(tail[:])); n > size-12 {
+		return fmt.Errorf("malformed Parquet: metadata of %d bytes in a file of %d", n, size)
 	}
 	return nil
 }
@@ -80,10 +102,15 @@ type column struct {
 	name       string
 	list       bool // of values, each at definition level max
 	max        int
+	null       bool // the list as a whole may be null
 	text, bool bool
 }
 
 func columnsOf(schema *parquet.Schema) ([]column, error) {
+	optional := map[string]bool{}
+	for _, f := range schema.Fields() {
+		optional[f.Name()] = f.Optional()
+	}
 	var all []column
 	for _, path := range schema.Columns() {
 		leaf, ok := schema.Lookup(path...)
@@ -93,6 +120,7 @@ func columnsOf(schema *parquet.Schema) ([]column, error) {
 		kind := leaf.Node.Type().Kind()
 		c := column{
 			name: path[0], list: leaf.MaxRepetitionLevel == 1, max: leaf.MaxDefinitionLevel,
+			null: optional[path[0]],
 			text: kind == parquet.ByteArray, bool: kind == parquet.Boolean,
 		}
 		if leaf.ColumnIndex != len(all) || !c.list && len(path) > 1 {
@@ -120,7 +148,7 @@ func object(values parquet.Row, columns []column) ([]byte, error) {
 		switch {
 		case v.DefinitionLevel() == c.max || value != nil:
 			members[c.name] = append(list, value)
-		case v.DefinitionLevel() == 0:
+		case c.null && v.DefinitionLevel() == 0:
 			members[c.name] = nil
 		default:
 			members[c.name] = []any{}
