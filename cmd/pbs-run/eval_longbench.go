@@ -60,6 +60,9 @@ func (f *longBenchFlags) longBench(r *evalRun, e bool) (s suite, err error) {
 	if err := f.checkProtocol(); err != nil {
 		return s, err
 	}
+	if e && f.protocol != benchmark.THUDM {
+		return s, errors.New("--protocol opencompass: OpenCompass has no LongBench-E; use thudm")
+	}
 	if f.maxLength == 0 && f.protocol == benchmark.THUDM {
 		f.maxLength = benchmark.DefaultMaxLength(r.e.MaxPositions)
 	}

@@ -113,19 +113,23 @@ func TestEvalLongBench(t *testing.T) {
 func TestEvalShards(t *testing.T) {
 	out, config := t.TempDir(), longBenchWording(t)
 	run := func(more ...string) evalResult {
-		return evalJSON(t, append([]string{"longbench-e", "-m", models + "llama-f16", "--data", rows + "longbench", "--config", config, "--tasks", "hotpotqa",
+		return evalJSON(t, append([]string{"longbench", "-m", models + "llama-f16", "--data", rows + "longbench", "--config", config, "--tasks", "hotpotqa",
 			"--protocol", "opencompass"}, more...)...)
 	}
 	whole := t.TempDir()
+	e := evalJSON(t, "longbench-e", "-m", models+"llama-f16", "--data", rows+"longbench", "--config", config, "--tasks", "hotpotqa", "--limit", "1")
+	if e.Results[0].Manifest.Protocol != "thudm" || len(e.Lines) != 4 || !strings.HasPrefix(e.Lines[0].Name, "hotpotqa 0-4k") {
+		t.Errorf("LongBench-E: %+v", e)
+	}
 	r := run("--out", whole)
 	run("--out", out, "--shard", "0/2")
 	run("--out", out, "--shard", "1/2")
 	var merged evalResult
 	runJSON(t, &merged, "eval", "merge", out, "--json")
-	if r.Results[0].Manifest.Protocol != "opencompass" || len(merged.Results) != 1 || !merged.Results[0].Complete || merged.Results[0].Counts[0].Done != 5 {
+	if r.Results[0].Manifest.Protocol != "opencompass" || len(merged.Results) != 1 || !merged.Results[0].Complete || merged.Results[0].Counts[0].Done != 4 {
 		t.Errorf("%+v", merged)
 	}
-	const file = "full/pred_e/llama-f16/hotpotqa.jsonl"
+	const file = "full/pred/llama-f16/hotpotqa.jsonl"
 	if got, want := read(t, out, file), read(t, whole, file); got != want {
 		t.Errorf("merged %s, want %s", got, want)
 	}
@@ -183,6 +187,7 @@ func TestEvalErrors(t *testing.T) {
 		"pass --config DIR, a checkout of github.com/THUDM/LongBench": append([]string{"longbench"}, base...),
 		`unknown task "nosuch"`:            append([]string{"longbench", "--config", wording, "--tasks", "nosuch"}, base...),
 		`--protocol "other"`:               append([]string{"longbench", "--config", wording, "--protocol", "other"}, base...),
+		"OpenCompass has no LongBench-E":   append([]string{"longbench-e", "--config", wording, "--protocol", "opencompass"}, base...),
 		"is given twice":                   append([]string{"longbench", "--config", wording, "--attention", "full", "--attention", "full"}, base...),
 		`--shard "2/2"`:                    append([]string{"longbench", "--config", wording, "--shard", "2/2"}, base...),
 		"--limit -1":                       append([]string{"longbench", "--config", wording, "--limit", "-1"}, base...),
