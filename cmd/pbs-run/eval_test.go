@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -9,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pbs-run/pbs-run/eval/benchmark"
+	"github.com/pbs-run/pbs-run/tokenizer"
 )
 
 // evalResult is what the commands print with --json, as far as tests look.
@@ -238,4 +242,54 @@ func TestEvalInterrupt(t *testing.T) {
 	if after := strings.Count(read(t, file), "\n"); after != before || r.Results[0].Counts[0].Done != 1 {
 		t.Errorf("%d lines, then %d; %+v", before, after, r)
 	}
+}
+
+// BenchmarkPrompt builds LongBench prompts of 128K tokens, cut from twice that, with the demo model's tokenizer: filled,
+// tokenized, cut, decoded, rendered and tokenized again. Beside the prefill of such a prompt it is to be nothing.
+func BenchmarkPrompt(b *testing.B) {
+	tok, err := tokenizer.Load("../../demo/model")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer tok.Close()
+	a, err := newAnswerer(nil, tok)
+	if err != nil {
+		b.Fatal(err)
+	}
+	document, err := os.ReadFile("../../demo/document.txt")
+	if err != nil {
+		b.Fatal(err)
+	}
+	row, err := json.Marshal(map[string]any{"context": strings.Repeat(string(document), 11), "input": "Q?", "answers": []string{"A"}, "length": 1, "_id": "1"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	dir := b.TempDir()
+	for name, data := range map[string][]byte{
+		"hotpotqa.jsonl": row, "dataset2prompt.json": []byte(`{"hotpotqa": "{context} {input}"}`), "dataset2maxlen.json": []byte(`{"hotpotqa": 32}`),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	tasks, err := benchmark.LongBench{Source: benchmark.Source{Data: dir}, Protocol: benchmark.THUDM, Config: dir, MaxLength: 127500, Tokens: a.tokens()}.Load([]string{"hotpotqa"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	tokens := 0
+	for b.Loop() {
+		request, err := tasks[0].Item(0).First()
+		if err != nil {
+			b.Fatal(err)
+		}
+		ids, err := a.ids(request)
+		if err != nil {
+			b.Fatal(err)
+		}
+		tokens = len(ids)
+	}
+	if tokens < 127400 || tokens > 127700 {
+		b.Fatalf("%d tokens", tokens)
+	}
+	b.ReportMetric(float64(tokens)*float64(b.N)/b.Elapsed().Seconds(), "tokens/s")
 }

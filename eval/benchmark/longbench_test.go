@@ -372,23 +372,3 @@ func TestRULERRows(t *testing.T) {
 		t.Errorf("two files: %v", err)
 	}
 }
-
-// BenchmarkPrompt builds prompts of 128K tokens' size, cut from twice that by a tokenizer that costs nothing: what it
-// takes must be nothing beside a prefill.
-func BenchmarkPrompt(b *testing.B) {
-	text := strings.Repeat("The grass is green. ", 50_000) // 1 MB
-	ids := make([]int32, 250_000)
-	tokens := Tokens{
-		Encode: func(string) ([]int32, error) { return ids, nil },
-		Decode: func(ids []int32) (string, error) { return text[:len(ids)*2], nil },
-	}
-	for b.Loop() {
-		prompt, err := fill("read {context} answer {input}", map[string]string{"context": text, "input": "q"})
-		if err == nil {
-			_, err = longBenchCut.middle(tokens, prompt, 127500)
-		}
-		if err != nil {
-			b.Fatal(err)
-		}
-	}
-}
