@@ -70,7 +70,7 @@ func runBaselines(t *testing.T, f func(t *testing.T, dev kernels.Device, c basel
 
 // plan allocates what m needs.
 func (c baseline) plan(dev kernels.Device, m attention.Method) *kernels.Plan {
-	return kernels.NewPlan(dev, m.Layout().Shape(kernels.PlanShape{Heads: c.Heads, HeadDim: c.Dim, Capacity: c.Len, Rows: c.Len}))
+	return kernels.NewPlan(dev, m.Layout().Shape(kernels.PlanShape{Heads: c.Heads, KVHeads: c.KVHeads, HeadDim: c.Dim, Capacity: c.Len, Rows: c.Len}))
 }
 
 // The published code of the other methods keeps the same blocks, but for one or two near a tie.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"math"
 	"math/rand/v2"
-	"slices"
 	"testing"
 
 	"github.com/pbs-run/pbs-run/attention"
@@ -17,7 +16,9 @@ func blockMethods(tau float64) []attention.Method {
 		attention.PBS{Block: 16, Segment: 16, Tau: tau, Permute: true, First: true},
 		attention.PBS{Block: 16, Segment: 64, Tau: tau, Permute: true},
 		attention.PBS{Block: 16, Segment: 32, Tau: tau, First: true},
+		attention.PBS{Block: 16, Segment: 32, Tau: tau, Permute: true, Last: 2},
 		attention.MeanPool{Block: 16, Tau: tau},
+		attention.MeanPool{Block: 16, Tau: tau, Last: 1},
 	}
 }
 
@@ -29,45 +30,6 @@ func drawSpans(rng *rand.Rand, rows int) []kernels.Span {
 		lo = hi + 1 + rng.IntN(30)
 	}
 	return spans
-}
-
-// Queries are the longest spans of rows that are read, and go behind what the buffer holds.
-func TestQueries(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 1))
-	for range 2000 {
-		first, rows := rng.IntN(3)*rng.IntN(100), 1+rng.IntN(200)
-		spans := drawSpans(rng, rows)
-		for _, m := range blockMethods(0.5) {
-			want := []kernels.Span{{Lo: -3, Hi: 5}}
-			got := attention.Queries(slices.Clone(want), m, first, rows, spans)
-			for i := range rows {
-				switch n := len(want) - 1; {
-				case !reads(m, first, rows, spans, i):
-				case n > 0 && want[n].Hi == i:
-					want[n].Hi++
-				default:
-					want = append(want, kernels.Span{Lo: i, Hi: i + 1})
-				}
-			}
-			if !slices.Equal(got, want) {
-				t.Fatalf("%v, %d rows at %d: reads %v for %v, want %v", m, rows, first, got[1:], spans, want[1:])
-			}
-		}
-	}
-}
-
-// reads says whether row i is read for spans: it is in a block that meets one or, where keys are ranked, among the last rows.
-// Dense methods read the spans alone.
-func reads(m attention.Method, first, rows int, spans []kernels.Span, i int) bool {
-	shape, lo, hi := m.Layout().Shape(kernels.PlanShape{}), i, i+1
-	if dense := first+rows <= shape.Segment || rows <= shape.Block && first > 0; !dense {
-		if pbs, ok := m.(attention.PBS); ok && pbs.Permute && i >= rows-shape.Block {
-			return true
-		}
-		lo = (first+i)/shape.Block*shape.Block - first
-		hi = lo + shape.Block
-	}
-	return slices.ContainsFunc(spans, func(s kernels.Span) bool { return s.Lo < hi && s.Hi > lo })
 }
 
 // prompt is a cache of keys and values and the queries of its last rows: 4 heads of 32 over 2 kv heads.
@@ -96,7 +58,7 @@ func newPrompt(dev kernels.Device, rng *rand.Rand, first, rows int) prompt {
 // prefill runs m for spans; rows outside them stay zero.
 func (p prompt) prefill(dev kernels.Device, m attention.Method, q []float32, spans []kernels.Span) []float32 {
 	var plan *kernels.Plan
-	if shape := m.Layout().Shape(kernels.PlanShape{Heads: 4, HeadDim: 32, Capacity: p.first + p.rows, Rows: p.rows}); shape.Block > 0 {
+	if shape := m.Layout().Shape(kernels.PlanShape{Heads: 4, KVHeads: 2, HeadDim: 32, Capacity: p.first + p.rows, Rows: p.rows}); shape.Block > 0 {
 		plan = kernels.NewPlan(dev, shape)
 	}
 	out := dev.Alloc(kernels.F32, p.rows, 128)

@@ -119,6 +119,9 @@ func (s *settings) stride(block int) int {
 	return n
 }
 
+// last reads how many query blocks at the end keep all.
+func (s *settings) last() int { return s.integer("last", 0, 0, math.MaxInt32) }
+
 // finish reports the first wrong setting, or one that the method does not have.
 func (s *settings) finish() error {
 	for _, key := range s.keys {
@@ -134,6 +137,14 @@ func onOff(on bool) string {
 		return "on"
 	}
 	return "off"
+}
+
+// last is the setting of that name behind the others, left out where it is 0.
+func last(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(",last=%d", n)
 }
 
 // density is the setting of that name behind the others, which is for measuring and left out where it is 0.

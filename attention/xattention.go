@@ -55,12 +55,12 @@ func (m XAttention) String() string {
 
 // Layout has no segments but blocks.
 func (m XAttention) Layout() Layout {
-	return Layout{Block: m.Block, Segment: m.Block, Least: m.Block}
+	return Layout{Block: m.Block, Segment: m.Block, Stride: m.Stride, Least: m.Block}
 }
 
 // Choose scores and selects.
-func (m XAttention) Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV, spans []kernels.Span) {
-	dev.SelectStrided(p, q, kv, m.Stride, kernels.Selection{Tau: m.Threshold, Own: true, KeepFirst: true, Counted: true, Surplus: xattentionChunk(p.Keys()) / m.Block}, spans)
+func (m XAttention) Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV) {
+	dev.SelectStrided(p, q, kv, m.Stride, kernels.Selection{Tau: m.Threshold, Own: true, KeepFirst: true, Counted: true, Surplus: xattentionChunk(p.Keys()) / m.Block}, p.Whole())
 }
 
 // xattentionChunk is how many queries of a prompt over so many keys the published code takes at once.

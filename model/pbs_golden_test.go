@@ -41,7 +41,7 @@ func testGoldenPBS(t *testing.T, r pbsRun, isa string) {
 	m, dev := open(t, r.Model, cpu.Options{ISA: isa, F32: true})
 	ids, positions, want := r.Ints("input_ids"), r.Ints("positions"), r.Floats("logits")
 	method := attention.PBS{Block: r.Block, Segment: r.Segment, Tau: r.Tau, Permute: true, First: r.First}
-	s, err := m.NewSession(m.NewPlan(len(ids), len(ids), model.Needs{KV: kernels.F32, Compute: dev.Compute(), Methods: []attention.Method{method}}))
+	s, err := m.NewSession(m.NewPlan(len(ids), len(ids), model.Needs{KV: kernels.F32, Compute: dev.Compute(), Scratch: dev.Scratch, Methods: []attention.Method{method}}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,14 +49,20 @@ func testGoldenPBS(t *testing.T, r pbsRun, isa string) {
 	if worst, _ := distance(logitsAt(t, s, ids, positions), want); !(worst <= maxLogitError) {
 		t.Errorf("logits differ by %g, want at most %g", worst, maxLogitError)
 	}
-	for i, d := range s.Density() {
-		if math.Abs(d.Mean()-r.Density[i]) > 1e-12 {
-			t.Errorf("layer %d: density %v, want %v", i, d.Mean(), r.Density[i])
-		}
-	}
+	checkDensity(t, s, r.Density)
 	last := slices.Index(positions, int32(len(ids)-1))
 	s.WholeLastLayer = false
 	if worst, _ := distance(logitsAt(t, s, ids, positions[last:last+1]), want[last*m.Vocab:][:m.Vocab]); !(worst <= maxLogitError) {
 		t.Errorf("logits of the last token alone differ by %g, want at most %g", worst, maxLogitError)
+	}
+	checkDensity(t, s, r.Density)
+}
+
+func checkDensity(t *testing.T, s *model.Session, want []float64) {
+	t.Helper()
+	for i, d := range s.Density() {
+		if math.Abs(d.Mean()-want[i]) > 1e-12 {
+			t.Errorf("layer %d: density %v, want %v", i, d.Mean(), want[i])
+		}
 	}
 }

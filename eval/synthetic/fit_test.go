@@ -124,6 +124,41 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
+// At the shortest length that New takes, sample 0 is whole and its answer the only right one.
+func TestShortest(t *testing.T) {
+	for _, task := range RULERTasks() {
+		c := toyConfig(task, 0, 2)
+		g, err := New(c, toyCount)
+		for tries := 0; err != nil; g, err = New(c, toyCount) {
+			var need int // as the error says
+			if _, scanErr := fmt.Sscanf(err.Error(), task+" takes %d tokens", &need); scanErr != nil || need <= c.Length || tries > 3 {
+				t.Fatal(err)
+			}
+			c.Length, tries = need, tries+1
+		}
+		length := c.Length
+		s, err := g.Sample(0)
+		if err != nil || s.Tokens+s.MaxNew > length {
+			t.Fatalf("%s %d: %d tokens, %v", task, length, s.Tokens, err)
+		}
+		switch task {
+		case "vt":
+			_, _, err = parseTracePrompt(s.Prompt.User, s.Prompt.Prefix, s.Outputs)
+		case "cwe":
+			_, err = parseCommon(s.Prompt.User, s.Prompt.Prefix, s.Outputs, length)
+		case "fwe":
+			var words []string
+			var count map[string]int
+			if words, count, err = parseFrequent(s.Prompt.User, s.Prompt.Prefix); err == nil {
+				err = checkFrequent(words, count, s.Outputs, length)
+			}
+		}
+		if err != nil {
+			t.Errorf("%s %d: %v", task, length, err)
+		}
+	}
+}
+
 // Just long enough for sample 0: another one may not fit, and says so. A file of questions ends.
 func TestSampleRefuses(t *testing.T) {
 	c := toyConfig("niah_single_2", 262, 1)

@@ -92,6 +92,16 @@ func TestTraceGrammar(t *testing.T) {
 	}
 }
 
+// A variable is never called VAR, which one in 3,500 examples would otherwise have.
+func TestNoVariableVAR(t *testing.T) {
+	rng := stream(1, "VAR", 0)
+	for range 50_000 {
+		if c := drawChain(rng, 3); slices.Contains(c.names, "VAR") || len(c.value) != 5 || c.value == "99999" {
+			t.Fatalf("chain %+v", c)
+		}
+	}
+}
+
 // The assignments lie everywhere among the lines.
 func TestTraceSpreads(t *testing.T) {
 	var hist [10]int

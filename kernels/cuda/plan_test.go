@@ -1,7 +1,6 @@
 package cuda
 
 import (
-	"fmt"
 	"testing"
 
 	"github.com/pbs-run/pbs-run/kernels"
@@ -82,15 +81,6 @@ func TestChunks(t *testing.T) {
 	}
 	if got := rowsAtATime(1<<10, 1<<40); got != 1 {
 		t.Errorf("%d rows at a time, want 1", got)
-	}
-}
-
-func TestBlockSpans(t *testing.T) {
-	p := &kernels.Plan{Block: 16}
-	p.Begin(40, 100) // blocks 2 to 8
-	got := fmt.Sprint(blockSpans(p, []kernels.Span{{Lo: 0, Hi: 1}, {Lo: 2, Hi: 8}, {Lo: 9, Hi: 30}, {Lo: 99, Hi: 100}}))
-	if want := "[{0 1} {1 3} {6 7}]"; got != want {
-		t.Errorf("%s, want %s", got, want)
 	}
 }
 
