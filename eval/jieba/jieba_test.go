@@ -10,14 +10,20 @@ import (
 	"unicode/utf8"
 )
 
-// TestCut compares with what Python's jieba 0.42.1 made of the same texts.
+// TestCut compares with what Python's jieba 0.42.1 made of the same texts: sentences, and in hard.jsonl random chains of
+// dictionary words, characters, marks and numbers, some of them shuffled.
 func TestCut(t *testing.T) {
-	f, err := os.Open("testdata/cut.jsonl")
+	s := New()
+	testFile(t, s, "testdata/cut.jsonl", 495)
+	testFile(t, s, "testdata/hard.jsonl", 401)
+}
+
+func testFile(t *testing.T, s *Segmenter, path string, want int) {
+	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	s := New()
 	n := 0
 	for lines := bufio.NewScanner(f); lines.Scan(); n++ {
 		var c struct {
@@ -31,8 +37,8 @@ func TestCut(t *testing.T) {
 			t.Errorf("%q\ngot  %q\nwant %q", c.Text, got, c.Tokens)
 		}
 	}
-	if n < 495 {
-		t.Errorf("%d texts, want 495 and more", n)
+	if n != want {
+		t.Errorf("%s: %d texts, want %d", path, n, want)
 	}
 }
 

@@ -18,6 +18,7 @@ func (s *scorer) infiniteBench() error {
 	if err != nil {
 		return err
 	}
+	s.report.Scores.decimals = 4
 	s.report.Errors = make(map[string]int)
 	for _, set := range sets {
 		score, err := s.infiniteBenchTask(set)

@@ -27,18 +27,18 @@ func (s *scorer) longBench2() error {
 	if err != nil {
 		return err
 	}
-	columns := []string{"Overall", "Easy", "Hard", "Short", "Medium", "Long"}
+	columns, decimals := []string{"Overall", "Easy", "Hard", "Short", "Medium", "Long"}, 1
 	if s.Protocol == metric.OpenCompass {
+		decimals = 2
 		columns = []string{"accuracy", "accuracy_easy", "accuracy_hard", "accuracy_short", "accuracy_medium", "accuracy_long"}
 	}
 	info, err := os.Stat(s.Pred)
 	if err != nil {
 		return err
 	}
-	flat := !info.IsDir()
-	s.report.Scores = Table{Columns: columns, flat: flat}
+	s.report.Scores = Table{Columns: columns, decimals: decimals, flat: !info.IsDir(), sparse: s.Protocol == metric.OpenCompass}
 	if s.Protocol == metric.THUDM {
-		s.report.Compensated = Table{Columns: columns, flat: flat}
+		s.report.Compensated = s.report.Scores
 	}
 	s.report.Missing, s.report.Unread = make(map[string]int), make(map[string]int)
 	letters := metric.NewLongBench2(s.Protocol)

@@ -59,9 +59,11 @@ type Report struct {
 
 // A Table has a line for each data set, task or file of models.
 type Table struct {
-	Columns []string // empty where a line has one number
-	Lines   []Line
-	flat    bool // there is one line, and the JSON is its columns alone
+	Columns  []string // empty where a line has one number
+	Lines    []Line
+	decimals int  // in print
+	flat     bool // there is one line, and the JSON is its columns alone
+	sparse   bool // the JSON leaves columns of no rows out
 }
 
 // A Line is the scores of one name. A nil score is that of no rows.
@@ -83,7 +85,9 @@ func (t Table) MarshalJSON() ([]byte, error) {
 		}
 		columns := make(map[string]*float64, len(t.Columns))
 		for i, c := range t.Columns {
-			columns[c] = l.Scores[i]
+			if l.Scores[i] != nil || !t.sparse {
+				columns[c] = l.Scores[i]
+			}
 		}
 		if t.flat {
 			return json.Marshal(columns)
@@ -106,6 +110,7 @@ func Score(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.Scores.decimals = 2
 	s := scorer{ctx, o, r}
 	switch o.Benchmark {
 	case "longbench":
@@ -197,7 +202,7 @@ func (r *Report) Print(to io.Writer) error {
 			if s == nil {
 				fmt.Fprint(w, "\t-")
 			} else {
-				fmt.Fprintf(w, "\t%.4g", *s)
+				fmt.Fprintf(w, "\t%.*f", r.Scores.decimals, *s)
 			}
 		}
 		fmt.Fprintf(w, "\t%d", r.Rows[l.Name])
