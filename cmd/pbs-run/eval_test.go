@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pbs-run/pbs-run/eval"
 	"github.com/pbs-run/pbs-run/eval/benchmark"
+	"github.com/pbs-run/pbs-run/model"
 	"github.com/pbs-run/pbs-run/tokenizer"
 )
 
@@ -241,6 +243,57 @@ func TestEvalInterrupt(t *testing.T) {
 	r := evalJSON(t, append(args[1:], "--limit", "1")...)
 	if after := strings.Count(read(t, file), "\n"); after != before || r.Results[0].Counts[0].Done != 1 {
 		t.Errorf("%d lines, then %d; %+v", before, after, r)
+	}
+}
+
+// TestAnswerer: what a request asks for is what the model gets.
+func TestAnswerer(t *testing.T) {
+	tok, err := tokenizer.Load(models + "llama-f16")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tok.Close()
+	cfg, err := model.ReadConfig(models + "llama-f16")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := newAnswerer(&engine{Model: &model.Model{Config: cfg}}, tok)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opt := a.options(eval.Request{MaxNew: 3, MinNew: 1, StopNewline: true, Temperature: 0.1, Seed: 7})
+	if opt.MaxNew != 3 || opt.MinNew != 1 || len(opt.Stop) != 1 || opt.Temperature != 0.1 || opt.Seed != 7 || opt.TopP != 1 || opt.RepetitionPenalty != 1 {
+		t.Errorf("options %+v", opt)
+	}
+	render := func(r eval.Request) eval.Rendering {
+		got, err := a.render(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	user := eval.Request{Prompt: eval.Prompt{User: "Hello", Prefix: " The"}}
+	chat := render(user)
+	user.Before = []eval.Message{{Role: "system", Content: "Be brief"}}
+	withSystem := render(user)
+	user.Before, user.KeepLast = nil, 3
+	cut := render(user)
+	user.Plain = true
+	plain := render(user)
+	const bos = "<|begin_of_text|>"
+	if !strings.HasSuffix(chat.Text, " The") || strings.Count(chat.Text, bos) != 1 || plain.Text != bos+"Hello The" ||
+		!strings.Contains(withSystem.Text, "Be brief") || !strings.HasSuffix(chat.Text, cut.Text) || cut.Tokens >= chat.Tokens {
+		t.Errorf("chat %q, with a system message %q, cut %q, plain %q", chat.Text, withSystem.Text, cut.Text, plain.Text)
+	}
+	ids, err := tok.Encode("answer", tokenizer.EncodeOptions{AddSpecial: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids = append(append(ids, cfg.EOS[0]), ids...)
+	special, err := a.text(ids, true)
+	without, err2 := a.text(ids, false)
+	if special != bos+"answer" || without != "answeranswer" || err != nil || err2 != nil {
+		t.Errorf("answer with special tokens %q, without %q", special, without)
 	}
 }
 

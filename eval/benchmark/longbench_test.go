@@ -291,6 +291,14 @@ func TestOpenCompassWording(t *testing.T) {
 	}
 }
 
+// TestDrawSeed: the draws depend on the seed, the row and the call.
+func TestDrawSeed(t *testing.T) {
+	seen := map[uint64]bool{drawSeed(1, "a", 1): true, drawSeed(2, "a", 1): true, drawSeed(1, "b", 1): true, drawSeed(1, "a", 2): true}
+	if len(seen) != 4 {
+		t.Error("two of four seeds are the same")
+	}
+}
+
 func TestInfiniteBench(t *testing.T) {
 	config := write(t, map[string]string{
 		"src/prompt.py":     "gpt4_templates = {'code_run': '{func} {func_call} {context}', 'math_find': '{prefix} {context} {input}', 'passkey': '{context} {input}', 'kimi': '{file:{context}}'}\n",

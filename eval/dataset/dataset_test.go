@@ -231,6 +231,9 @@ func TestMalformedParquet(t *testing.T) {
 			t.Errorf("%d bytes: %q", len(text), got)
 		}
 	}
+	if got := all(t, write(t, map[string]string{"s.parquet": "PAR1\xff\xff\xff\xffPAR1"}), "s"); !strings.Contains(got, "metadata of 4294967295 bytes in a file of 12") {
+		t.Error(got)
+	}
 }
 
 func FuzzRows(f *testing.F) {
@@ -257,7 +260,15 @@ func FuzzRows(f *testing.F) {
 }
 
 func FuzzParquet(f *testing.F) {
-	f.Add([]byte("PAR1"))
+	var b bytes.Buffer
+	w := parquet.NewGenericWriter[parquetRow](&b)
+	if _, err := w.Write([]parquetRow{{Context: "c", Answers: []string{"a"}}}); err != nil {
+		f.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.Bytes())
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, text []byte) {
 		path := filepath.Join(dir, "s.parquet")
