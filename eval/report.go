@@ -108,10 +108,19 @@ func withoutMachine(r Result) Result {
 
 // A Comparison is the results of several methods over the same samples.
 type Comparison struct {
-	Results []Result `json:"results"`
-	Lines   []Line   `json:"lines"`
-	Times   []Speed  `json:"times"`
-	Base    string   `json:"base"` // the method that differences are to: full, or the first
+	Tasks   []TaskScore `json:"tasks"` // flat, for scripts: method by method
+	Results []Result    `json:"results"`
+	Lines   []Line      `json:"lines"`
+	Times   []Speed     `json:"times"`
+	Base    string      `json:"base"` // the method that differences are to: full, or the first
+}
+
+// A TaskScore is one score of one method.
+type TaskScore struct {
+	Task      string   `json:"task"`
+	Attention string   `json:"attention"`
+	Samples   int      `json:"samples"`
+	Score     *float64 `json:"score"` // nil where there are no samples of the kind
 }
 
 // A Line is one score by every method; nil where a method has none.
@@ -140,6 +149,9 @@ func Table(results []Result) Comparison {
 	}
 	for i, r := range results {
 		c.Times = append(c.Times, speed(r))
+		for _, s := range scores(r.Scores) {
+			c.Tasks = append(c.Tasks, TaskScore{Task: s.name, Attention: r.Manifest.Attention.Spec, Samples: s.rows, Score: s.score})
+		}
 		for _, l := range flatten(r.Scores) {
 			at := slices.IndexFunc(c.Lines, func(have Line) bool { return have.Name == l.name })
 			if at < 0 {
@@ -193,6 +205,15 @@ type flat struct {
 
 // flatten lists the scores of a report by task, by category, and overall.
 func flatten(r *score.Report) []flat {
+	all := scores(r)
+	if r == nil || r.Benchmark == "longbench-v2" {
+		return all
+	}
+	return append(all, means(r)...)
+}
+
+// scores lists the scores that a report has: one or more for each task, or those of LongBench-v2.
+func scores(r *score.Report) []flat {
 	if r == nil {
 		return nil
 	}
@@ -209,10 +230,7 @@ func flatten(r *score.Report) []flat {
 			all = append(all, f)
 		}
 	}
-	if r.Benchmark == "longbench-v2" {
-		return all
-	}
-	return append(all, means(r)...)
+	return all
 }
 
 // A category is a part of a benchmark whose scores are averaged.

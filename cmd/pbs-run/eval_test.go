@@ -33,6 +33,11 @@ type evalResult struct {
 			Items, Done, Failed int
 		}
 	}
+	Tasks []struct {
+		Task, Attention string
+		Samples         int
+		Score           *float64
+	}
 	Lines []struct {
 		Name        string
 		Scores      []*float64
@@ -94,6 +99,9 @@ func TestEvalLongBench(t *testing.T) {
 		r.Results[0].Manifest.Settings["max_length"] != 400.0 || !strings.HasPrefix(r.Results[0].Manifest.Attention.Spec, "pbs:block=16,segment=32,") ||
 		r.Lines[0].Name != "hotpotqa" || r.Lines[0].Differences[0] == nil || r.Lines[0].Differences[1] != nil {
 		t.Errorf("%+v", r)
+	}
+	if got := r.Tasks; len(got) != 4 || got[0].Task != "hotpotqa" || got[3].Task != "samsum" || got[3].Attention != "full" || got[3].Samples != 2 || *got[3].Score != *r.Lines[1].Scores[1] {
+		t.Errorf("tasks %+v, lines %+v", got, r.Lines)
 	}
 	prompts := read(t, dump)
 	if strings.Count(prompts, "\n") != 4 || !strings.Contains(prompts, `"task":"samsum"`) {

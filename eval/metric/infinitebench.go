@@ -1,7 +1,6 @@
 package metric
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 )
 
 // InfiniteBenchTasks are the 12 tasks of InfiniteBench in the order of its compute_scores.py.
@@ -76,83 +74,6 @@ func infiniteBench(task, prediction string, l label, model string) (float64, err
 		return codeDebug(prediction, l)
 	}
 	return 0, fmt.Errorf("no task of InfiniteBench; they are %s", strings.Join(InfiniteBenchTasks(), ", "))
-}
-
-// A label is what a row has for an answer: a string, a json.Number or a list ([]any).
-type label struct{ value any }
-
-func parseLabel(raw json.RawMessage) (label, error) {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.UseNumber()
-	var l label
-	if err := d.Decode(&l.value); err != nil {
-		return l, err
-	}
-	return l, nil
-}
-
-// first is a list's first value, or the label itself.
-func (l label) first() any {
-	if list, ok := l.value.([]any); ok && len(list) > 0 {
-		return list[0]
-	}
-	return l.value
-}
-
-// items are what Python's for loop takes from the label: a list's values, or a string's characters.
-func (l label) items() ([]any, error) {
-	switch v := l.value.(type) {
-	case []any:
-		return v, nil
-	case string:
-		var all []any
-		for _, c := range v {
-			all = append(all, string(c))
-		}
-		return all, nil
-	}
-	return nil, fmt.Errorf("label %v: want a list", l.value)
-}
-
-// texts are the items, all of which must be strings.
-func (l label) texts() ([]string, error) {
-	items, err := l.items()
-	var texts []string
-	for _, item := range items {
-		text, ok := item.(string)
-		if !ok {
-			return nil, fmt.Errorf("label %v: want strings", item)
-		}
-		texts = append(texts, text)
-	}
-	return texts, err
-}
-
-// holds is Python's s in label: membership in a list, a part of a string.
-func (l label) holds(s string) bool {
-	if text, ok := l.value.(string); ok {
-		return strings.Contains(text, s)
-	}
-	list, _ := l.value.([]any)
-	return slices.ContainsFunc(list, func(v any) bool { return v == any(s) })
-}
-
-// bestItem is the best score against any item.
-func (l label) bestItem(score func(answer string) float64) (float64, error) {
-	texts, err := l.texts()
-	best := 0.0
-	for _, text := range texts {
-		best = max(best, score(text))
-	}
-	return best, err
-}
-
-// best is bestItem where a string is one answer.
-func (l label) best(score func(answer string) float64) (float64, error) {
-	if text, ok := l.value.(string); ok {
-		return score(text), nil
-	}
-	return l.bestItem(score)
 }
 
 func hit(ok bool) float64 {
@@ -231,14 +152,14 @@ func choice(prediction string, l label) (float64, error) {
 
 // codeDebug is get_score_one_code_debug. Its label is the function's name and the letter.
 func codeDebug(prediction string, l label) (float64, error) {
-	label, err := l.texts()
-	if err == nil && len(label) < 2 {
+	texts, err := l.texts()
+	if err == nil && len(texts) < 2 {
 		err = errors.New("label is not [option, letter]")
 	}
 	if err != nil {
 		return 0, err
 	}
-	name, letter := label[0], label[1]
+	name, letter := texts[0], texts[1]
 	prediction = strip(prediction)
 	if start := firstRunes(prediction, 2); start == letter+"." || start == letter+":" {
 		return 1, nil
@@ -266,63 +187,14 @@ func codeRun(prediction string, l label) bool {
 		return false
 	}
 	n, err := parseInt(words[len(words)-1])
-	label, ok := l.first().(json.Number)
-	return err == nil && ok && sameNumber(label, n)
-}
-
-// intDigits is the longest number Python reads into an int.
-const intDigits = 4300
-
-// parseInt reads a number as Python's int(s) does, digits of any script and single underscores between them included,
-// and returns it in ASCII digits without leading zeros.
-func parseInt(s string) (string, error) {
-	bad := fmt.Errorf("%.40q is no integer", s)
-	sign := ""
-	if s != "" && (s[0] == '-' || s[0] == '+') {
-		sign = strings.TrimPrefix(s[:1], "+")
-		s = s[1:]
-	}
-	digits := make([]byte, 0, len(s))
-	under := true // an underscore may not come first
-	for _, r := range s {
-		switch {
-		case unicode.IsDigit(r):
-			digits = append(digits, '0'+digitValue(r))
-			under = false
-		case r == '_' && !under:
-			under = true
-		default:
-			return "", bad
-		}
-	}
-	if under || len(digits) > intDigits {
-		return "", bad
-	}
-	n := strings.TrimLeft(string(digits), "0")
-	if n == "" {
-		return "0", nil
-	}
-	return sign + n, nil
-}
-
-// isInt tells whether Python reads the JSON number as an int.
-func isInt(n json.Number) bool { return !strings.ContainsAny(string(n), ".eE") }
-
-// sameNumber is Python's n == integer.
-func sameNumber(n json.Number, integer string) bool {
-	if isInt(n) {
-		a, err := parseInt(string(n))
-		return err == nil && a == integer
-	}
-	a, err := n.Float64()
-	b, err2 := strconv.ParseFloat(integer, 64)
-	return errors.Join(err, err2) == nil && a == b
+	want, ok := l.first().(json.Number)
+	return err == nil && ok && sameNumber(want, n)
 }
 
 // mathFind is get_score_one_math_find: the first number of the prediction. With an integer for a label a number with a
 // decimal point is an error.
 func mathFind(prediction string, l label) (float64, error) {
-	label, ok := l.first().(json.Number)
+	number, ok := l.first().(json.Number)
 	if !ok {
 		return 0, fmt.Errorf("label %v: want a number", l.value)
 	}
@@ -330,11 +202,11 @@ func mathFind(prediction string, l label) (float64, error) {
 	if first == "" {
 		return 0, nil
 	}
-	if isInt(label) {
+	if isInt(number) {
 		n, err := parseInt(first)
-		return hit(err == nil && sameNumber(label, n)), err
+		return hit(err == nil && sameNumber(number, n)), err
 	}
-	want, err := label.Float64()
+	want, err := number.Float64()
 	got, err2 := strconv.ParseFloat(toASCII(first), 64)
 	if errors.Is(err2, strconv.ErrRange) {
 		err2 = nil
@@ -364,8 +236,8 @@ func mathCalc(prediction string, l label, model string) (float64, error) {
 	same := 0
 	for same < len(want) && same < len(got) {
 		n, err := parseInt(got[same])
-		label, ok := want[same].(json.Number)
-		if err != nil || !ok || !sameNumber(label, n) {
+		number, ok := want[same].(json.Number)
+		if err != nil || !ok || !sameNumber(number, n) {
 			break
 		}
 		same++

@@ -88,7 +88,7 @@ func deletePunctuation(s, more string) string {
 // digitValue is the value of a digit of any script. Unicode has them in rows of ten from 0 to 9.
 func digitValue(r rune) byte {
 	for _, t := range unicode.Nd.R16 {
-		if uint16(r) >= t.Lo && rune(t.Lo) <= r && r <= rune(t.Hi) {
+		if rune(t.Lo) <= r && r <= rune(t.Hi) {
 			return byte((r - rune(t.Lo)) % 10)
 		}
 	}

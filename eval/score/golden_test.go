@@ -75,6 +75,9 @@ func TestLongBenchRuns(t *testing.T) {
 			t.Fatalf("%s: nothing is wanted", run)
 		}
 		same(t, run, got["scores"], any(want.Result))
+		if warned := len(got["warnings"].([]any)) > 0; warned != (run == "lastclasses") {
+			t.Errorf("%s: warnings %q", run, got["warnings"])
+		}
 		if run != "all" {
 			continue
 		}

@@ -1,6 +1,7 @@
 package score
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -12,7 +13,8 @@ import (
 type answered struct {
 	pred    string
 	answers []string
-	classes []string
+	classes []string // the set's
+	own     []string // the row's
 	length  float64
 }
 
@@ -39,10 +41,19 @@ func (s *scorer) longBenchRows(set set, buckets bool) ([]answered, error) {
 			}
 		}
 	}
-	if s.Protocol != metric.OpenCompass {
-		for i := range rows {
-			rows[i].classes = rows[len(rows)-1].classes
+	if s.Protocol == metric.OpenCompass {
+		return rows, nil
+	}
+	last, others := rows[len(rows)-1].classes, 0
+	for i := range rows {
+		if !slices.Equal(rows[i].classes, last) {
+			others++
 		}
+		rows[i].own, rows[i].classes = rows[i].classes, last
+	}
+	if others > 0 {
+		s.report.Warnings = append(s.report.Warnings,
+			fmt.Sprintf("%s: %d rows have other all_classes than the last, which counts for all in the score, as in eval.py", set.name, others))
 	}
 	return rows, nil
 }
@@ -61,7 +72,13 @@ func (s *scorer) longBenchTerms(l *metric.LongBench, set set, rows []answered) (
 		return nil, err
 	}
 	for i, r := range set.rows {
-		if err := s.sample(r, set.name, "dataset", map[string]any{"score": l.RowScore(terms[i])}); err != nil {
+		own := terms[i] // of a row by itself: a file's last class list is an accident of that file
+		if a := rows[i]; a.own != nil && !slices.Equal(a.own, a.classes) {
+			if own, err = l.Terms(set.name, a.pred, a.answers, a.own); err != nil {
+				return nil, r.errorf("%w", err)
+			}
+		}
+		if err := s.sample(r, set.name, "dataset", map[string]any{"score": l.RowScore(own)}); err != nil {
 			return nil, err
 		}
 	}

@@ -65,8 +65,11 @@ func (s *scorer) judge(letters *metric.LongBench2, set set) ([]judged, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := 0
+	n, loose := 0, 0
 	for i, r := range set.rows {
+		if rows[i].difficulty == "" || rows[i].length == "" {
+			loose++
+		}
 		var letter *string
 		if rows[i].letter != "" {
 			letter = &rows[i].letter
@@ -84,6 +87,10 @@ func (s *scorer) judge(letters *metric.LongBench2, set set) ([]judged, error) {
 			return nil, err
 		}
 	}
+	if loose > 0 {
+		s.report.Warnings = append(s.report.Warnings,
+			fmt.Sprintf("%s: %d rows have no difficulty or no length and are in no column of it", set.name, loose))
+	}
 	if n > 0 {
 		s.report.Warnings = append(s.report.Warnings,
 			fmt.Sprintf("%s: %d rows have a judge that is not whether pred is the answer; judge counts, as in result.py", set.name, n))
@@ -99,8 +106,11 @@ func (s *scorer) judgeRow(letters *metric.LongBench2, r row) (j judged, odd bool
 			err = r.must(to, names...)
 		}
 	}
-	read(&j.difficulty, "difficulty")
-	read(&j.length, "length")
+	for name, to := range map[string]*string{"difficulty": &j.difficulty, "length": &j.length} {
+		if _, ok := r.fields[name]; ok {
+			read(to, name)
+		}
+	}
 	var answer, response string
 	_, hasJudge := r.fields["judge"]
 	hasJudge = hasJudge && s.Protocol == metric.THUDM
@@ -142,7 +152,7 @@ func (s *scorer) columns(name string, rows []judged) {
 		switch {
 		case r.difficulty == "easy":
 			in = append(in, 1)
-		case r.difficulty == "hard" || s.Protocol == metric.THUDM:
+		case r.difficulty == "hard" || s.Protocol == metric.THUDM && r.difficulty != "":
 			in = append(in, 2)
 		}
 		switch {
@@ -150,7 +160,7 @@ func (s *scorer) columns(name string, rows []judged) {
 			in = append(in, 3)
 		case r.length == "medium":
 			in = append(in, 4)
-		case r.length == "long" || s.Protocol == metric.THUDM:
+		case r.length == "long" || s.Protocol == metric.THUDM && r.length != "":
 			in = append(in, 5)
 		}
 		for _, c := range in {

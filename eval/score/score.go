@@ -3,6 +3,8 @@
 package score
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +12,7 @@ import (
 	"io"
 	"maps"
 	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -30,7 +33,7 @@ type Options struct {
 	Pred      string          // a folder of .jsonl files, or one file
 	// RecursionLimit is that of Python, which makes its ROUGE give 0 to long sentences; 0 for none.
 	RecursionLimit int
-	// Samples, if not nil, gets every row that counts with its own score, one JSON object on a line.
+	// Samples, if not nil, gets every row that counts with its own score, one JSON object on a line, in the order of the files.
 	Samples io.Writer
 }
 
@@ -111,7 +114,7 @@ func Score(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	r.Scores.decimals = 2
-	s := scorer{ctx, o, r}
+	s := scorer{ctx: ctx, Options: o, report: r}
 	switch o.Benchmark {
 	case "longbench":
 		err = s.longBench()
@@ -126,6 +129,9 @@ func Score(ctx context.Context, o Options) (*Report, error) {
 	default:
 		err = fmt.Errorf("unknown benchmark %q; known are %s", o.Benchmark, strings.Join(Benchmarks(), ", "))
 	}
+	if err == nil {
+		err = s.writeSamples()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +142,14 @@ func Score(ctx context.Context, o Options) (*Report, error) {
 type scorer struct {
 	ctx context.Context
 	Options
-	report *Report
+	report  *Report
+	samples []sample
+}
+
+// A sample is a row for Samples.
+type sample struct {
+	row
+	json []byte
 }
 
 // read returns the sets of the predictions and notes their rows.
@@ -173,7 +186,7 @@ func (s *scorer) each(set set, do func(i int) error) error {
 	return g.Wait()
 }
 
-// sample writes a row to Samples: its fields, the name of its set in the field what unless it has such a field, and more.
+// sample takes a row for Samples: its fields, the name of its set in the field what unless it has such a field, and more.
 func (s *scorer) sample(r row, name, what string, more map[string]any) error {
 	if s.Samples == nil {
 		return nil
@@ -183,9 +196,31 @@ func (s *scorer) sample(r row, name, what string, more map[string]any) error {
 		fields[k] = v
 	}
 	maps.Copy(fields, more)
-	e := json.NewEncoder(s.Samples)
+	var line bytes.Buffer
+	e := json.NewEncoder(&line)
 	e.SetEscapeHTML(false)
-	return e.Encode(fields)
+	err := e.Encode(fields)
+	s.samples = append(s.samples, sample{r, line.Bytes()})
+	return err
+}
+
+// writeSamples writes what sample took, file by file, in the order of the lines.
+func (s *scorer) writeSamples() error {
+	order := make(map[string]int)
+	for i, sample := range s.samples {
+		if _, ok := order[sample.file]; !ok {
+			order[sample.file] = i
+		}
+	}
+	slices.SortStableFunc(s.samples, func(a, b sample) int {
+		return cmp.Or(cmp.Compare(order[a.file], order[b.file]), cmp.Compare(a.line, b.line))
+	})
+	for _, sample := range s.samples {
+		if _, err := s.Samples.Write(sample.json); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Print writes the report as a table.

@@ -132,6 +132,17 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestLooseRows has rows without difficulty or length, which count overall alone.
+func TestLooseRows(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.jsonl")
+	write(t, path, `{"answer":"A","response":"The correct answer is A"}`, `{"answer":"A","response":"","difficulty":"easy","length":"long"}`)
+	got, _ := scored(t, Options{Benchmark: "longbench-v2", Protocol: metric.THUDM, Pred: path})
+	same(t, "scores", got["scores"], any(map[string]any{"Overall": 50.0, "Easy": 0.0, "Hard": nil, "Short": nil, "Medium": nil, "Long": 0.0}))
+	if w := got["warnings"].([]any); len(w) != 1 || !strings.Contains(w[0].(string), "m: 1 rows have no difficulty or no length") {
+		t.Errorf("warnings %q", w)
+	}
+}
+
 func TestInterrupt(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stop := errors.New("stop")
@@ -187,4 +198,28 @@ func FuzzRows(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Rows of one file keep their order in the samples, and each is scored by its own class list, whatever the last line's.
+func TestSamplesOfMixedFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mixed.jsonl")
+	rows := `{"dataset":"trec","pred":"Water sport","answers":["Water sport"],"all_classes":["Sport","Water sport","Water sport"],"n":0}
+{"dataset":"hotpotqa","pred":"yes","answers":["yes"],"n":1}
+{"dataset":"trec","pred":"City","answers":["City"],"all_classes":["City","Sport","Water sport"],"n":2}
+`
+	if err := os.WriteFile(path, []byte(rows), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	got, samples := scored(t, Options{Benchmark: "longbench", Protocol: metric.THUDM, Pred: path})
+	if len(samples) != 3 {
+		t.Fatalf("%d samples, want 3", len(samples))
+	}
+	for i, want := range []float64{0.5, 1, 1} {
+		if s := samples[i]; s["n"] != float64(i) || s["score"] != want {
+			t.Errorf("sample %d: %v, want score %v", i, s, want)
+		}
+	}
+	if trec := got["scores"].(map[string]any)["trec"]; trec != 100. {
+		t.Errorf("trec: %v, want 100 by the last line's classes", trec)
+	}
 }
