@@ -324,11 +324,11 @@ func TestInfiniteBench(t *testing.T) {
 	if turns := first(t, tasks[2]).Before; len(turns) != 3 || turns[0].Content != "You\ncalculate" {
 		t.Errorf("turns of math_calc: %+v", turns)
 	}
-	if got := toJSON(t, tasks[0].Item(0).Line([]string{"7"}, "")); got != `{"index":3,"pred":"7","label":[10],"model_name":"gpt4"}` {
+	if got := toJSON(t, tasks[0].Item(0).Line([]string{"7"}, "")); got != `{"index":0,"pred":"7","label":[10],"model_name":"gpt4"}` {
 		t.Errorf("line %s", got)
 	}
 	for want, bad := range map[string]string{
-		"names no number": `{"id": 0, "context": "", "input": "largest", "answer": [1]}`, "field id: missing": `{"context": "", "input": "The x of", "answer": [1]}`,
+		"names no number": `{"id": 0, "context": "", "input": "largest", "answer": [1]}`, "field context: missing": `{"input": "The x of", "answer": [1]}`,
 	} {
 		b.Data = write(t, map[string]string{"math_find.jsonl": bad})
 		if _, err := b.Load([]string{"math_find"}); err == nil || !strings.Contains(err.Error(), want) {
