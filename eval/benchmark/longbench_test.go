@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/pbs-run/pbs-run/eval"
+	"github.com/pbs-run/pbs-run/eval/metric"
 )
 
 // byteTokens is a tokenizer of bytes behind one BOS, 256.
@@ -52,7 +53,7 @@ func write(t *testing.T, files map[string]string) string {
 func wording(t *testing.T) string {
 	t.Helper()
 	prompts, lengths := map[string]string{}, map[string]int{}
-	for i, task := range LongBenchTasks() {
+	for i, task := range metric.LongBenchDatasets() {
 		prompts[task], lengths[task] = task+" asconcisely {context}|{input}", 100+i
 	}
 	return write(t, map[string]string{"LongBench/config/dataset2prompt.json": toJSON(t, prompts), "LongBench/config/dataset2maxlen.json": toJSON(t, lengths)})
@@ -81,11 +82,11 @@ func first(t *testing.T, task eval.Task) eval.Request {
 // TestProtocols: what differs between the official script and OpenCompass, and nothing else.
 func TestProtocols(t *testing.T) {
 	files := map[string]string{}
-	for _, task := range LongBenchTasks() {
+	for _, task := range metric.LongBenchDatasets() {
 		files[task+".jsonl"] = row + "\n"
 	}
 	b := LongBench{Source: Source{Data: write(t, files)}, Config: wording(t), MaxLength: 1000, Model: "m", Tokens: byteTokens()}
-	for _, task := range LongBenchTasks() {
+	for _, task := range metric.LongBenchDatasets() {
 		b.Protocol = THUDM
 		r := first(t, load(t, b, task))
 		if r.User != task+" asconcisely text {input} {answers}|Q {context}" || r.Plain != withoutTemplate(task) || r.KeepLast != 0 || r.KeepSpecial ||
