@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // predictions is the file of one task, which grows by a whole line per sample. After a kill or a power cut at most its
@@ -178,6 +179,22 @@ func syncFolder(path string) error {
 	}
 	defer d.Close()
 	return d.Sync()
+}
+
+// removeUnfinished removes what kills have left of writeFile in a folder that this process has locked.
+func removeUnfinished(folder string) error {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return fmt.Errorf("read output folder: %w", err)
+	}
+	for _, e := range entries {
+		for _, name := range []string{manifestName, resultsName} {
+			if strings.HasPrefix(e.Name(), "."+name+".") {
+				err = errors.Join(err, os.Remove(filepath.Join(folder, e.Name())))
+			}
+		}
+	}
+	return err
 }
 
 // writeFile replaces a file as a whole, or leaves it as it was.

@@ -53,6 +53,9 @@ func Run(ctx context.Context, opt Options, gen Generate) ([]TaskCount, error) {
 		return nil, err
 	}
 	defer held.Close()
+	if err := removeUnfinished(opt.Folder); err != nil {
+		return nil, err
+	}
 	m := opt.Manifest
 	m.Shard, m.Tasks = opt.Shard.String(), map[string]TaskInfo{}
 	for _, t := range opt.Tasks {

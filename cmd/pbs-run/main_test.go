@@ -152,7 +152,7 @@ func TestErrors(t *testing.T) {
 		{[]string{"generate", "-m", llama, "--device", "cuda", "hi"}, "make cuda builds"},
 		{[]string{"generate", "-m", llama, "--device", "gpu", "hi"}, "want auto, cpu, cuda or cuda:i"},
 		{[]string{"generate", "-m", llama, "--device", "cpu:1", "hi"}, "want auto, cpu, cuda or cuda:i"},
-		{[]string{"generate", "-m", llama, "--device", "cuda:-1", "hi"}, "cuda:0"},
+		{[]string{"generate", "-m", llama, "--device", "cuda:-1", "hi"}, "cuda:N"},
 		{[]string{"generate", "-m", llama, "--device", "cuda", "--precision", "f32", "hi"}, "computes in bf16"},
 		{[]string{"generate", "-m", llama, "--precision", "fp8", "hi"}, "--precision"},
 		{[]string{"generate", "-m", llama, "--kv-dtype", "int8", "hi"}, "--kv-dtype"},

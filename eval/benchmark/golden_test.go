@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -198,6 +199,39 @@ func TestTruncation(t *testing.T) {
 			if want[0][0] != 0 || head-1 != want[0][1] || g.N-tail != want[1][0] || want[1][1] != g.N-1 {
 				t.Errorf("%s: %d tokens, at most %d: kept %d and %d, want %v", name, g.N, g.Max, head, tail, want)
 			}
+		}
+	}
+}
+
+// TestOpenCompassPrompts: OpenCompass' prompts and lengths are the official ones with the changes that config makes.
+func TestOpenCompassPrompts(t *testing.T) {
+	b := LongBench{Protocol: OpenCompass, Config: checkout(t, "PBS_RUN_LONGBENCH")}
+	prompts, lengths, err := b.config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(checkout(t, "PBS_RUN_OPENCOMPASS"), "opencompass/configs/datasets/longbench/*/*_gen_*.py"))
+	if err != nil || len(files) != len(prompts) {
+		t.Fatalf("%d files, %v; want %d", len(files), err, len(prompts))
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		value := func(key string) source {
+			i := strings.Index(string(data), key)
+			if i < 0 {
+				t.Fatalf("%s: no %s", file, key)
+			}
+			return source{name: file, text: string(data), at: i + len(key)}
+		}
+		prompt, name, length := value("prompt="), value(" name="), value("max_out_len=")
+		p, err := prompt.expression()
+		n, err2 := name.expression()
+		digits, _, _ := strings.Cut(length.text[length.at:], ")")
+		if err != nil || err2 != nil || p != prompts[n] || digits != strconv.Itoa(lengths[n]) {
+			t.Errorf("%s (%v, %v): %q of %s tokens, ours %q of %d", n, err, err2, p, digits, prompts[n], lengths[n])
 		}
 	}
 }

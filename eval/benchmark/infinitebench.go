@@ -49,21 +49,21 @@ type InfiniteBench struct {
 	calculator string // GPT-4's system message for math_calc
 }
 
-// infiniteRow is a row as published.
+// infiniteRow is a row as published. Its id is left aside: the official scripts number the rows.
 type infiniteRow struct {
-	ID      json.Number     `json:"id"`
 	Context string          `json:"context"`
 	Input   string          `json:"input"`
 	Answer  json.RawMessage `json:"answer"` // text, or a list
 	Options []string        `json:"options"`
 
+	index  int
 	prompt string
 	label  json.RawMessage
 }
 
 // infiniteLine is a line of <task>.jsonl.
 type infiniteLine struct {
-	Index json.Number     `json:"index"`
+	Index int             `json:"index"` // of the row, from 0
 	Pred  string          `json:"pred"`
 	Label json.RawMessage `json:"label"`
 	Model string          `json:"model_name,omitempty"` // the official scorer has a rule for gpt4 alone
@@ -76,7 +76,7 @@ func MadeInfiniteLine(index int, pred string, outputs []string, failure string) 
 	if err != nil {
 		panic(err) // texts always encode
 	}
-	return infiniteLine{Index: json.Number(strconv.Itoa(index)), Pred: pred, Label: label, Error: failure}
+	return infiniteLine{Index: index, Pred: pred, Label: label, Error: failure}
 }
 
 // Templates reads the wording of the family.
@@ -154,14 +154,18 @@ func (b InfiniteBench) load(name, template string) (eval.Task, error) {
 	sum := newDigest()
 	sum.add(b.Family, strconv.FormatBool(b.Chat), b.calculator)
 	var err error
+	at := -1
 	task.Skipped, err = b.rows(name, func(row []byte) (string, func(), error) {
+		at++
 		r, err := b.row(name, template, row)
 		if err != nil {
 			return "", nil, err
 		}
-		return r.ID.String(), func() {
-			sum.add(r.ID.String(), r.prompt)
-			rows, task.IDs = append(rows, r), append(task.IDs, r.ID.String())
+		r.index = at
+		id := strconv.Itoa(at)
+		return id, func() {
+			sum.add(id, r.prompt)
+			rows, task.IDs = append(rows, r), append(task.IDs, id)
 		}, nil
 	})
 	if err != nil {
@@ -178,7 +182,7 @@ func (b InfiniteBench) bare(task string) bool { return b.Family == "gpt4" && tas
 
 // row reads a row and builds its prompt, which then has the context in the row's place.
 func (b InfiniteBench) row(name, template string, data []byte) (r infiniteRow, err error) {
-	if err := decode(data, &r, "id", "context", "input", "answer"); err != nil {
+	if err := decode(data, &r, "context", "input", "answer"); err != nil {
 		return r, err
 	}
 	if r.label, err = r.labelOf(name); err != nil {
@@ -285,7 +289,7 @@ func (b InfiniteBench) item(task string, r infiniteRow, maxNew int) eval.Item {
 		rule = infiniteChatCut
 	}
 	return eval.Item{
-		ID: r.ID.String(),
+		ID: strconv.Itoa(r.index),
 		First: func() (eval.Request, error) {
 			prompt, err := rule.middle(b.Tokens, r.prompt, b.MaxLength)
 			request := eval.Request{Before: b.turns(task), Plain: !b.Chat, MaxNew: maxNew}
@@ -293,7 +297,7 @@ func (b InfiniteBench) item(task string, r infiniteRow, maxNew int) eval.Item {
 			return request, err
 		},
 		Line: func(answers []string, failure string) any {
-			line := infiniteLine{Index: r.ID, Label: r.label, Error: failure}
+			line := infiniteLine{Index: r.index, Label: r.label, Error: failure}
 			if b.Family == "gpt4" {
 				line.Model = b.Family
 			}

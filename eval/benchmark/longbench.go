@@ -8,24 +8,8 @@ import (
 	"strings"
 
 	"github.com/pbs-run/pbs-run/eval"
+	"github.com/pbs-run/pbs-run/eval/metric"
 )
-
-// LongBenchTasks are the data sets of LongBench (arXiv 2308.14508) in the order of its scripts.
-func LongBenchTasks() []string {
-	return []string{
-		"narrativeqa", "qasper", "multifieldqa_en", "multifieldqa_zh", "hotpotqa", "2wikimqa", "musique",
-		"dureader", "gov_report", "qmsum", "multi_news", "vcsum", "trec", "triviaqa", "samsum", "lsht",
-		"passage_count", "passage_retrieval_en", "passage_retrieval_zh", "lcc", "repobench-p",
-	}
-}
-
-// LongBenchETasks are those of LongBench-E, whose files are called <task>_e.
-func LongBenchETasks() []string {
-	return []string{
-		"qasper", "multifieldqa_en", "hotpotqa", "2wikimqa", "gov_report", "multi_news", "trec", "triviaqa", "samsum",
-		"passage_count", "passage_retrieval_en", "lcc", "repobench-p",
-	}
-}
 
 // withoutTemplate are the data sets whose prompts the official script gives to the model as they are.
 func withoutTemplate(task string) bool {
@@ -34,8 +18,8 @@ func withoutTemplate(task string) bool {
 
 // Protocols: whose scripts a run follows where they differ.
 const (
-	THUDM       = "thudm"       // github.com/THUDM/LongBench
-	OpenCompass = "opencompass" // github.com/open-compass/opencompass 0.4.2, which papers on sparse attention use
+	THUDM       = string(metric.THUDM)       // github.com/THUDM/LongBench
+	OpenCompass = string(metric.OpenCompass) // github.com/open-compass/opencompass 0.4.2, which papers on sparse attention use
 )
 
 const longBenchWhere = "github.com/THUDM/LongBench"
@@ -73,9 +57,9 @@ type longBenchLine struct {
 
 // Load makes the tasks called names; none stands for all.
 func (b LongBench) Load(names []string) ([]eval.Task, error) {
-	all := LongBenchTasks()
+	all := metric.LongBenchDatasets()
 	if b.E {
-		all = LongBenchETasks()
+		all = metric.LongBenchEDatasets()
 	}
 	if len(names) == 0 {
 		names = all

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/pbs-run/pbs-run/eval"
+	"github.com/pbs-run/pbs-run/eval/metric"
 )
 
 // byteTokens is a tokenizer of bytes behind one BOS, 256.
@@ -52,7 +53,7 @@ func write(t *testing.T, files map[string]string) string {
 func wording(t *testing.T) string {
 	t.Helper()
 	prompts, lengths := map[string]string{}, map[string]int{}
-	for i, task := range LongBenchTasks() {
+	for i, task := range metric.LongBenchDatasets() {
 		prompts[task], lengths[task] = task+" asconcisely {context}|{input}", 100+i
 	}
 	return write(t, map[string]string{"LongBench/config/dataset2prompt.json": toJSON(t, prompts), "LongBench/config/dataset2maxlen.json": toJSON(t, lengths)})
@@ -81,11 +82,11 @@ func first(t *testing.T, task eval.Task) eval.Request {
 // TestProtocols: what differs between the official script and OpenCompass, and nothing else.
 func TestProtocols(t *testing.T) {
 	files := map[string]string{}
-	for _, task := range LongBenchTasks() {
+	for _, task := range metric.LongBenchDatasets() {
 		files[task+".jsonl"] = row + "\n"
 	}
 	b := LongBench{Source: Source{Data: write(t, files)}, Config: wording(t), MaxLength: 1000, Model: "m", Tokens: byteTokens()}
-	for _, task := range LongBenchTasks() {
+	for _, task := range metric.LongBenchDatasets() {
 		b.Protocol = THUDM
 		r := first(t, load(t, b, task))
 		if r.User != task+" asconcisely text {input} {answers}|Q {context}" || r.Plain != withoutTemplate(task) || r.KeepLast != 0 || r.KeepSpecial ||
@@ -324,11 +325,11 @@ func TestInfiniteBench(t *testing.T) {
 	if turns := first(t, tasks[2]).Before; len(turns) != 3 || turns[0].Content != "You\ncalculate" {
 		t.Errorf("turns of math_calc: %+v", turns)
 	}
-	if got := toJSON(t, tasks[0].Item(0).Line([]string{"7"}, "")); got != `{"index":3,"pred":"7","label":[10],"model_name":"gpt4"}` {
+	if got := toJSON(t, tasks[0].Item(0).Line([]string{"7"}, "")); got != `{"index":0,"pred":"7","label":[10],"model_name":"gpt4"}` {
 		t.Errorf("line %s", got)
 	}
 	for want, bad := range map[string]string{
-		"names no number": `{"id": 0, "context": "", "input": "largest", "answer": [1]}`, "field id: missing": `{"context": "", "input": "The x of", "answer": [1]}`,
+		"names no number": `{"id": 0, "context": "", "input": "largest", "answer": [1]}`, "field context: missing": `{"input": "The x of", "answer": [1]}`,
 	} {
 		b.Data = write(t, map[string]string{"math_find.jsonl": bad})
 		if _, err := b.Load([]string{"math_find"}); err == nil || !strings.Contains(err.Error(), want) {

@@ -124,7 +124,7 @@ var errStop = errors.New("stop")
 
 func (s Source) read(yield func(Row) bool) error {
 	if filepath.Ext(s.path) == ".parquet" {
-		return readParquet(s.path, yield)
+		return readParquet(s.path, stuckAfter, yield)
 	}
 	r, err := s.open()
 	if err != nil {

@@ -7,13 +7,51 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 	"unicode/utf8"
 
 	"github.com/parquet-go/parquet-go"
 )
 
-// readParquet yields a file's rows as JSON objects. Columns are text, numbers, truth values, and lists of those.
-func readParquet(path string, yield func(Row) bool) (err error) {
+// stuckAfter is how long the library may take for a row, twice over: with some malformed pages it never ends. Twice,
+// since a process that was suspended has a clock that jumps.
+const stuckAfter = 30 * time.Second
+
+// readParquet yields a file's rows as JSON objects. Columns are text, numbers, truth values, and lists of those. It gives
+// up after twice the time stuck without a row; the goroutine that reads is then lost.
+func readParquet(path string, stuck time.Duration, yield func(Row) bool) error {
+	rows, stop, failure := make(chan Row), make(chan struct{}), make(chan error, 1)
+	defer close(stop)
+	go func() {
+		defer close(rows)
+		failure <- sendRows(path, func(r Row) bool {
+			select {
+			case rows <- r:
+				return true
+			case <-stop:
+				return false
+			}
+		})
+	}()
+	for strikes := 0; ; {
+		select {
+		case row, more := <-rows:
+			if !more {
+				return <-failure
+			}
+			if strikes = 0; !yield(row) {
+				return errStop
+			}
+		case <-time.After(stuck):
+			if strikes++; strikes == 2 {
+				return errors.New("malformed Parquet: reading makes no progress")
+			}
+		}
+	}
+}
+
+// sendRows reads the file and sends its rows, until send says that nobody wants more.
+func sendRows(path string, send func(Row) bool) (err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -48,7 +86,7 @@ func readParquet(path string, yield func(Row) bool) (err error) {
 	}
 	line := 0
 	for _, g := range file.RowGroups() {
-		if err := readRows(g.Rows(), columns, &line, path, yield); err != nil {
+		if err := readRows(g.Rows(), columns, &line, path, send); err != nil {
 			return err
 		}
 	}
