@@ -125,6 +125,7 @@ func (d *Device) SelectStrided(p *kernels.Plan, q kernels.Tensor, kv kernels.KV,
 			x.lo, x.hi, x.row0, x.rows = int64(from), int64(end), int32(row0), int32(rows)
 			x.stats = d.reserve(scratchStats, int64(r.heads)*int64(rows)*int64(blocks)*8)
 			launch(d, r.tile.name("strided_scores"), grid{tiles(blocks, span), tiles(rows, 64), r.heads, 128, stridedShared(r.tile.dim, span)}, &x)
+			d.pace(int64(r.heads) * int64(rows) * int64(blocks) * int64(p.Block) * int64(r.dim))
 			c := choose
 			c.weights, c.row0, c.rows = d.reserve(scratchWeights, int64(r.heads)*int64(n)*int64(blocks)*4), int32(lo), int32(n)
 			launch(d, "strided_weights", grid{n, r.heads, 1, 256, 8 * per}, &stridedWeightArgs{

@@ -24,6 +24,8 @@ func TestSuiteOwn(t *testing.T) {
 	kernelstest.Run(t, d)
 }
 
+func TestDraw(t *testing.T) { testDraw(t, openGPU(t)) }
+
 func openGPU(t *testing.T) *Device {
 	t.Helper()
 	d, err := Open(0)
@@ -33,7 +35,7 @@ func openGPU(t *testing.T) *Device {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.WGMMA = os.Getenv("PBS_CUDA_ATTENTION") == "wgmma"
+	d.TMA = os.Getenv("PBS_CUDA_ATTENTION") == "tma"
 	t.Cleanup(func() {
 		if err := d.Close(); err != nil {
 			t.Error(err)

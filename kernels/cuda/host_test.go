@@ -64,7 +64,7 @@ func openHost(t testing.TB) (*Device, *hostDriver) {
 }
 
 func (h *hostDriver) info() Info {
-	return Info{Name: "host", Major: 9, SMs: 4, Shared: 99 << 10, Free: 1<<40 - h.used, Total: 1 << 40}
+	return Info{Name: "host", Major: 9, SMs: 4, Shared: 227 << 10, Free: 1<<40 - h.used, Total: 1 << 40}
 }
 
 func (h *hostDriver) alloc(n int64) (uintptr, error) {
@@ -108,7 +108,8 @@ func (h *hostDriver) download(dst []byte, at uintptr) error {
 	return nil
 }
 
-func (h *hostDriver) wait() error { return nil }
+func (h *hostDriver) wait() error  { return nil }
+func (h *hostDriver) fence() error { return nil }
 
 func (h *hostDriver) kernel(name string, shared int) (uintptr, error) {
 	k, args := h.m.Kernel(name)
@@ -140,6 +141,12 @@ type recorded struct {
 	kernel uintptr
 	g      grid
 	args   []byte
+}
+
+// tensorMap lays a shape out as simt.h's Map.
+func (h *hostDriver) tensorMap(s mapShape) (m tensorMap, err error) {
+	*(*mapShape)(unsafe.Pointer(&m)) = s
+	return m, nil
 }
 
 func (h *hostDriver) capture() error {

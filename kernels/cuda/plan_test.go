@@ -3,6 +3,7 @@ package cuda
 import (
 	"fmt"
 	"testing"
+	"unsafe"
 
 	"github.com/pbs-run/pbs-run/kernels"
 )
@@ -124,5 +125,57 @@ func TestAligned(t *testing.T) {
 		if got := isAligned(c.x, c.unit); got != c.want {
 			t.Errorf("%+v by %d: %v", c.x, c.unit, got)
 		}
+	}
+}
+
+// paceDriver notes how much work is queued behind what fences wait for.
+type paceDriver struct {
+	wideDriver
+	work, marks []int64 // of every product; products queued at each fence
+	most        int64
+}
+
+func (p *paceDriver) gemm(x product) (bool, error) {
+	p.work = append(p.work, int64(x.rows)*int64(x.n)*int64(x.k))
+	from := int64(0)
+	if n := len(p.marks); n > 1 {
+		from = p.marks[n-2] // the fence before the last is behind us
+	}
+	var sum int64
+	for _, w := range p.work[from:] {
+		sum += w
+	}
+	p.most = max(p.most, sum)
+	return true, nil
+}
+
+func (p *paceDriver) fence() error {
+	p.marks = append(p.marks, int64(len(p.work)))
+	return nil
+}
+
+func (p *paceDriver) launch(kernel uintptr, g grid, args unsafe.Pointer, size uintptr) error {
+	return nil
+}
+
+// TestPace: the host never queues more than an Interrupt may wait for: here the products of a layer of 512K tokens.
+func TestPace(t *testing.T) {
+	drv := &paceDriver{}
+	d := &Device{drv: drv, kernels: map[string]loaded{}, props: Info{SMs: 132, Shared: 227 << 10}}
+	for i := range d.scratch {
+		d.scratch[i] = block{1 << 20, 1 << 40}
+	}
+	tensor := func(dt kernels.DType, rows, cols int) kernels.Tensor {
+		return kernels.Tensor{DType: dt, Dims: [3]int{1, rows, cols}, Stride: cols, Addr: 1 << 40}
+	}
+	const rows, hidden, inter = 8192, 4096, 14336
+	x, act, out := tensor(kernels.BF16, rows, hidden), tensor(kernels.BF16, rows, inter), tensor(kernels.F32, rows, hidden)
+	gate, down := kernels.Linear{{W: tensor(kernels.BF16, inter, hidden)}}, kernels.Linear{{W: tensor(kernels.BF16, hidden, inter)}}
+	for range 64 {
+		d.SwiGLU(act, x, gate, gate)
+		d.MatMulAdd(out, act, down)
+	}
+	if len(drv.marks) < 10 || drv.most > 2*aheadWork+2*rows*hidden*inter {
+		t.Errorf("%d fences, up to %.3g multiply-adds ahead", len(drv.marks), float64(drv.most))
 	}
 }

@@ -5,6 +5,7 @@
 #include <cuda.h>
 #include <dlfcn.h>
 #include <stdlib.h>
+#include <string.h>
 
 static __thread CUcontext current;
 
@@ -51,6 +52,18 @@ int pbs_pinned(void *context, size_t bytes, void **host, uintptr_t *device) {
 int pbs_unpin(void *context, void *host) {
     CURRENT(context);
     return cuMemFreeHost(host);
+}
+
+int pbs_tensor_map(void *context, uintptr_t base, const uint64_t dims[3], const uint64_t strides[2], const uint32_t box[3], void *map) {
+    CURRENT(context);
+    CUtensorMap m;  // aligned, as what `map` points at may not be
+    cuuint32_t steps[3] = {1, 1, 1};
+    cuuint64_t d[3] = {dims[0], dims[1], dims[2]}, s[2] = {strides[0], strides[1]};
+    cuuint32_t b[3] = {box[0], box[1], box[2]};
+    CUresult r = cuTensorMapEncodeTiled(&m, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, (void *)base, d, s, b, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                                        CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    memcpy(map, &m, sizeof m);
+    return r;
 }
 
 int pbs_capture(void *context, void *stream) {

@@ -11,6 +11,8 @@ int pbs_launch(void *context, void *function, unsigned x, unsigned y, unsigned z
 int pbs_shared(void *context, void *function, int bytes);
 int pbs_pinned(void *context, size_t bytes, void **host, uintptr_t *device);
 int pbs_unpin(void *context, void *host);
+// pbs_tensor_map encodes 128 bytes for boxes of [.., rows, cols] of bf16: dims and box innermost first, strides in bytes, 128-byte swizzle.
+int pbs_tensor_map(void *context, uintptr_t base, const uint64_t dims[3], const uint64_t strides[2], const uint32_t box[3], void *map);
 int pbs_capture(void *context, void *stream);
 int pbs_captured(void *context, void *stream, void **graph_exec);
 int pbs_replay(void *context, void *graph_exec, void *stream);

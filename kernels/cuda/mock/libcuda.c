@@ -160,6 +160,21 @@ EXPORT int cuLaunchKernel(void *f, unsigned x, unsigned y, unsigned z, unsigned 
     return OK;
 }
 
+// A map is laid out as simt's Map.
+EXPORT int cuTensorMapEncodeTiled(void *map, int type, unsigned rank, void *base, const uint64_t *dims, const uint64_t *strides, const uint32_t *box,
+                                  const uint32_t *steps, int interleave, int swizzle, int promotion, int fill) {
+    DO("%d %u %p dims %lu %lu %lu strides %lu %lu box %u %u %u steps %u %u %u %d %d %d %d", type, rank, base, dims[0], dims[1], dims[2], strides[0], strides[1],
+       box[0], box[1], box[2], steps[0], steps[1], steps[2], interleave, swizzle, promotion, fill);
+    // What the driver refuses.
+    if ((uintptr_t)map % 64 || (uintptr_t)base % 16 || strides[0] % 16 || strides[1] % 16 || strides[0] >> 40 || strides[1] >> 40) return INVALID;
+    for (int i = 0; i < 3; i++)
+        if (dims[i] == 0 || dims[i] >> 32 || box[i] == 0 || box[i] > 256) return INVALID;
+    if (box[0] * 2 > 128) return INVALID;
+    memset(map, 0, 128);
+    memcpy(map, &base, 8), memcpy((char *)map + 8, dims, 24), memcpy((char *)map + 32, strides, 16), memcpy((char *)map + 48, box, 12);
+    return OK;
+}
+
 EXPORT int cuStreamBeginCapture_v2(void *s, int mode) {
     DO("%p %d", s, mode);
     capturing = 1, captured = NULL, tail = &captured;
