@@ -96,7 +96,7 @@ func (d *Device) take(bytes int64) (block, bool) {
 	var err error
 	if b.at, err = d.drv.alloc(b.bytes); err != nil {
 		info := d.drv.info()
-		d.fail(fmt.Errorf("cuda: allocate %d MiB on %s: %d of %d MiB are free: %w", bytes>>20, info.Name, info.Free>>20, info.Total>>20, err))
+		d.fail(fmt.Errorf("cuda: allocate %d MiB on %s: %d of %d MiB are free: %w", (b.bytes+1<<20-1)>>20, info.Name, info.Free>>20, info.Total>>20, err))
 		return block{}, false
 	}
 	d.memory = append(d.memory, b)

@@ -24,6 +24,18 @@ func TestSuiteOwn(t *testing.T) {
 	kernelstest.Run(t, d)
 }
 
+// TestProbes and TestTMA are for compute capability 9.0.
+func TestProbes(t *testing.T) { testProbes(t, openHopper(t)) }
+func TestTMA(t *testing.T)    { testTMA(t, openHopper(t)) }
+
+func openHopper(t *testing.T) *Device {
+	d := openGPU(t)
+	if d.props.Major != 9 || d.props.Minor != 0 {
+		t.Skipf("%s has compute capability %d.%d", d.props.Name, d.props.Major, d.props.Minor)
+	}
+	return d
+}
+
 func TestDraw(t *testing.T) { testDraw(t, openGPU(t)) }
 
 func openGPU(t *testing.T) *Device {

@@ -44,6 +44,8 @@ type driver interface {
 	mark() (int, error)
 	between(from, to int) (time.Duration, error)
 	clearMarks()
+	// clocks are in MHz: of multiprocessors, the most they may have, of memory; held is NVML's bits of what keeps them low.
+	clocks() (core, most, memory int, held uint64, err error)
 	// stop is a host word that kernels see at stopAddr.
 	stop() *int32
 	stopAddr() uintptr

@@ -350,6 +350,18 @@ func (g *gpu) between(from, to int) (t time.Duration, err error) {
 
 func (g *gpu) clearMarks() { g.marked = 0 }
 
+func (g *gpu) clocks() (core, most, memory int, held uint64, err error) {
+	var mhz [3]C.uint
+	var reasons C.ulonglong
+	switch status := C.pbs_clocks(C.int(g.index), &mhz[0], &reasons); {
+	case status == -1:
+		return 0, 0, 0, 0, errors.New("no libnvidia-ml.so.1, which comes with the driver, or it is too old")
+	case status != 0:
+		return 0, 0, 0, 0, fmt.Errorf("NVML error %d", int(status))
+	}
+	return int(mhz[0]), int(mhz[1]), int(mhz[2]), uint64(reasons), nil
+}
+
 func (g *gpu) stop() *int32      { return g.word }
 func (g *gpu) stopAddr() uintptr { return g.wordAddr }
 

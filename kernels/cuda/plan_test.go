@@ -1,7 +1,11 @@
 package cuda
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
 	"testing"
 	"unsafe"
 
@@ -107,6 +111,113 @@ func TestWideOffsets(t *testing.T) {
 	if drv.args.kvHeadStride*31 != 31*keys*128 || drv.args.hi != keys || drv.args.tiles != keys/128 || drv.grid.x != keys/128 || drv.grid.y != 32 {
 		t.Errorf("%+v %+v", drv.args, drv.grid)
 	}
+}
+
+// TestWideOffsetsRun: a kernel reads and writes where such offsets lead. The second head of this cache begins 2³¹ elements behind the first;
+// memory that nobody touches takes none.
+func TestWideOffsetsRun(t *testing.T) {
+	const rows, dim, wide = 70, 128, 1 << 24
+	for _, tma := range []bool{false, true} {
+		d, _ := openHost(t)
+		d.TMA = tma
+		run := func(capacity int) []float32 {
+			rng := rand.New(rand.NewPCG(1, 2))
+			q, _ := random(d, rng, rows, 2*dim)
+			kv := kernels.KV{K: d.Alloc(kernels.BF16, 2, capacity, dim), V: d.Alloc(kernels.BF16, 2, capacity, dim)}
+			rope, qkv := d.Alloc(kernels.F32, rows, dim), d.Alloc(kernels.F32, rows, 4*dim)
+			raw := make([]byte, qkv.Bytes())
+			for i := 0; i < len(raw); i += 4 {
+				binary.LittleEndian.PutUint32(raw[i:], math.Float32bits(float32(rng.NormFloat64())))
+			}
+			d.Upload(qkv, raw)
+			d.Upload(rope, raw[:rope.Bytes()])
+			d.RopeAppend(kernels.Tensor{}, qkv, rope, kv, 0)
+			d.Attend(q, q, kv, 0)
+			return download(t, d, q)
+		}
+		if got, want := run(wide), run(rows); !slices.Equal(got, want) {
+			t.Errorf("by TMA %v: other outputs where heads lie far apart", tma)
+		}
+	}
+}
+
+// TestWidePlan: the bits and the order of the last head, at a million keys.
+func TestWidePlan(t *testing.T) {
+	const keys, heads, dim, block = 1 << 20, 32, 128, 128
+	tensor := func(dt kernels.DType, dims ...int) kernels.Tensor {
+		x := kernels.Outline(dt, dims...)
+		x.Addr = 1 << 40
+		return x
+	}
+	p := &kernels.Plan{
+		Block: block, Segment: 2 * block, Rank: tensor(kernels.F32, heads, keys), Perm: tensor(kernels.U16, heads, keys), QMean: tensor(kernels.F32, heads, keys/block, dim),
+		KMean: tensor(kernels.F32, heads, keys/block, dim), Keep: tensor(kernels.U64, heads, keys/block, keys/block/64), Kept: tensor(kernels.U32, heads, keys/block),
+	}
+	p.Begin(0, keys)
+	p.Permuted = true
+	drv := &wideDriver{}
+	d := &Device{drv: drv, kernels: map[string]loaded{}, props: Info{SMs: 132, Shared: 227 << 10}}
+	q, kv := tensor(kernels.BF16, keys, heads*dim), tensor(kernels.BF16, heads, keys, dim)
+	d.AttendBlocks(q, q, kernels.KV{K: kv, V: kv}, p, p.Whole())
+	if a := drv.args; a.keepHeadStride*(heads-1) != (heads-1)*keys/block*(keys/block/64) || a.permStride*(heads-1) != (heads-1)*keys || a.kvHeadStride*(heads-1) != (heads-1)*keys*dim {
+		t.Errorf("%+v", a)
+	}
+	if drv.grid.x != keys/128 || drv.grid.y != heads {
+		t.Errorf("grid %+v", drv.grid)
+	}
+}
+
+// TestTensorMap: what a map says of q, whose heads lie side by side in a row, and of a cache; what a kernel reads by it.
+func TestTensorMap(t *testing.T) {
+	q := mapOf(matrix{at: 4096, stride: 4096, headStride: 128, cols: 4096}, 32, 1<<19, 128)
+	if want := (mapShape{4096, [3]uint64{128, 1 << 19, 32}, [2]uint64{8192, 256}, [3]uint32{64, 128, 1}}); q != want {
+		t.Errorf("q: %+v", q)
+	}
+	k := mapOf(matrix{at: 4096, stride: 128, headStride: 128 << 20, cols: 128}, 8, 1<<19, 128)
+	if want := (mapShape{4096, [3]uint64{128, 1 << 19, 8}, [2]uint64{256, 256 << 20}, [3]uint32{64, 128, 1}}); k != want {
+		t.Errorf("k: %+v", k)
+	}
+	if unsafe.Sizeof(tensorMap{}) != 128 || unsafe.Sizeof(tmaArgs{}) != 576 || unsafe.Offsetof(tmaArgs{}.attendArgs) != 384 || unsafe.Sizeof(probeArgs{}) != 320 {
+		t.Error("arguments of another size")
+	}
+	for _, dim := range []int{64, 128} {
+		if s := tmaShared(dim); s > 227<<10 || s != (128+4*128)*dim*2+controlBytes || tileOf(dim).rows != tmaTile {
+			t.Errorf("head dim %d: %d bytes of shared memory, tiles of %d rows", dim, s, tileOf(dim).rows)
+		}
+	}
+}
+
+// TestTMAChoice: which devices and head dims get the kernels of sm_90a.
+func TestTMAChoice(t *testing.T) {
+	for _, c := range []struct {
+		major, minor, dim int
+		asked, want       bool
+	}{{9, 0, 128, true, true}, {9, 0, 64, true, true}, {9, 0, 96, true, true}, {9, 0, 128, false, false}, {9, 0, 256, true, false}, {8, 0, 128, true, false}, {10, 0, 128, true, false}, {12, 0, 128, true, false}} {
+		drv := &mapDriver{}
+		d := &Device{drv: drv, kernels: map[string]loaded{}, props: Info{Major: c.major, Minor: c.minor, SMs: 4, Shared: 227 << 10}, TMA: c.asked}
+		d.scratch[scratchOdd] = block{1 << 20, 16}
+		q, kv := kernels.Outline(kernels.BF16, 130, 2*c.dim), kernels.Outline(kernels.BF16, 1, 200, c.dim)
+		q.Addr, kv.Addr = 1<<20, 1<<20
+		d.Attend(q, q, kernels.KV{K: kv, V: kv}, 0)
+		if got := drv.maps == 3; got != c.want || drv.maps%3 != 0 || d.err != nil {
+			t.Errorf("%+v: %d maps, %v", c, drv.maps, d.err)
+		}
+	}
+}
+
+// mapDriver counts tensor maps and runs nothing.
+type mapDriver struct {
+	wideDriver
+	maps int
+}
+
+func (m *mapDriver) tensorMap(s mapShape) (tensorMap, error) {
+	m.maps++
+	return tensorMap{}, nil
+}
+func (m *mapDriver) clear(at uintptr, n int64) error { return nil }
+func (m *mapDriver) launch(kernel uintptr, g grid, args unsafe.Pointer, size uintptr) error {
+	return nil
 }
 
 // TestAligned: what the tensor cores' kernels can read as it is.

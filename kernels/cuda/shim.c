@@ -91,6 +91,39 @@ int pbs_drop_graph(void *context, void *graph_exec) {
     return cuGraphExecDestroy((CUgraphExec)graph_exec);
 }
 
+// NVML's interface as far as it is used. Devices are numbered in another order there: the address on the bus names them.
+static struct {
+    int (*init)(void);
+    int (*by_address)(const char *, void **);
+    int (*clock)(void *, int, unsigned *);
+    int (*max_clock)(void *, int, unsigned *);
+    int (*reasons)(void *, unsigned long long *);
+} nvml;
+
+int pbs_clocks(int device, unsigned mhz[3], unsigned long long *held) {
+    static const char *const names[] = {"nvmlInit_v2", "nvmlDeviceGetHandleByPciBusId_v2", "nvmlDeviceGetClockInfo", "nvmlDeviceGetMaxClockInfo",
+                                        "nvmlDeviceGetCurrentClocksThrottleReasons"};
+    enum { SM = 1, MEMORY = 2 };
+    static int status = -2;  // not tried
+    if (status == -2) {
+        void *lib = dlopen("libnvidia-ml.so.1", RTLD_NOW), **to = (void **)&nvml;
+        status = lib ? 0 : -1;
+        for (size_t i = 0; status == 0 && i < sizeof names / sizeof *names; i++)
+            if (!(to[i] = dlsym(lib, names[i]))) status = -1;
+        if (status == 0) status = nvml.init();
+    }
+    if (status) return status;
+    char address[32];
+    void *handle = NULL;
+    if (cuDeviceGetPCIBusId(address, sizeof address, device) != CUDA_SUCCESS) return 999;
+    int r = nvml.by_address(address, &handle);
+    if (!r) r = nvml.clock(handle, SM, &mhz[0]);
+    if (!r) r = nvml.max_clock(handle, SM, &mhz[1]);
+    if (!r) r = nvml.clock(handle, MEMORY, &mhz[2]);
+    if (!r) r = nvml.reasons(handle, held);
+    return r;
+}
+
 // cuBLASLt's interface as far as it is used: the same in versions 12 and 13.
 typedef void *Handle;
 enum { R_32F = 0, R_16BF = 14, COMPUTE_32F = 68, DESC_TRANSA = 3, OP_T = 1, PREF_WORKSPACE = 1, NOT_SUPPORTED = 15 };

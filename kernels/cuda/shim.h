@@ -18,6 +18,10 @@ int pbs_captured(void *context, void *stream, void **graph_exec);
 int pbs_replay(void *context, void *graph_exec, void *stream);
 int pbs_drop_graph(void *context, void *graph_exec);
 
+// pbs_clocks asks NVML, opened at run time, for the clocks of a CUDA device in MHz (multiprocessors, the most they may have, memory) and for what
+// holds them down. It returns an error of NVML, or -1 without it.
+int pbs_clocks(int device, unsigned mhz[3], unsigned long long *held);
+
 // cuBLASLt, opened at run time. pbs_lt_open returns 0 and a handle, or why not: 1 no library, 2 too old, 3 it refuses.
 int pbs_lt_open(void *context, void **handle, int *version);
 void pbs_lt_close(void *handle);

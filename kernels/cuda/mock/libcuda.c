@@ -2,6 +2,7 @@
 //
 //   PBS_MOCK_LOG=FILE      every call, one a line; launches with geometry and arguments in hex
 //   PBS_MOCK_FAIL=NAME:N:CODE   the N-th call of that name, from 1, fails; a CODE from 700 on is the device's end: all calls after it fail alike
+//   PBS_MOCK_LACKS=KERNEL  no module has it
 //   PBS_MOCK_DEVICES=N     how many GPUs there are (1)
 //   PBS_SIMT_LIB=FILE      kernels as package simt compiles them: launches run. Without it they do nothing
 #define _GNU_SOURCE
@@ -88,6 +89,7 @@ EXPORT int cuDeviceGetAttribute(int *value, int which, int d) {
     *value = which == 75 ? (major ? atoi(major) : 9) : which == 76 ? 0 : which == 16 ? 4 : which == 97 ? 227 << 10 : 0;
     return OK;
 }
+EXPORT int cuDeviceGetPCIBusId(char *address, int n, int d) { DO("%d", d); snprintf(address, n, "0000:%02x:00.0", 0x1b + d); return OK; }
 EXPORT int cuDevicePrimaryCtxRetain(void **ctx, int d) { DO("%d", d); *ctx = (void *)0x1000; return OK; }
 EXPORT int cuDevicePrimaryCtxRelease_v2(int d) { DO("%d", d); return OK; }
 EXPORT int cuCtxSetCurrent(void *ctx) { DO("%p", ctx); return OK; }
@@ -106,7 +108,8 @@ EXPORT int cuModuleLoadData(void **m, const void *image) {
 static char *functions[256];
 EXPORT int cuModuleGetFunction(void **f, void *m, const char *name) {
     DO("%p %s", m, name);
-    if ((intptr_t)m != 0x4000) return NOT_FOUND;  // the first module has all
+    const char *lacks = getenv("PBS_MOCK_LACKS");
+    if ((intptr_t)m != 0x4000 || (lacks && !strcmp(lacks, name))) return NOT_FOUND;  // the first module has all
     int i = 0;
     while (functions[i] && strcmp(functions[i], name)) i++;
     if (!functions[i]) functions[i] = strdup(name);
