@@ -242,7 +242,14 @@ func TestOutOfMemory(t *testing.T) {
 
 // TestInterrupt: kernels queued when the device was interrupted end early, nothing is queued after, and Resume ends that.
 func TestInterrupt(t *testing.T) {
-	d, _ := openHost(t)
+	for _, tma := range []bool{false, true} {
+		d, _ := openHost(t)
+		d.TMA = tma
+		testInterrupt(t, d)
+	}
+}
+
+func testInterrupt(t *testing.T, d *Device) {
 	q, out := d.Alloc(kernels.BF16, 64, 64), d.Alloc(kernels.BF16, 64, 64)
 	kv := kernels.KV{K: d.Alloc(kernels.BF16, 1, 64, 64), V: d.Alloc(kernels.BF16, 1, 64, 64)}
 	d.Upload(out, bytes.Repeat([]byte{7}, out.Bytes()))

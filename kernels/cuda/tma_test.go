@@ -2,6 +2,7 @@ package cuda
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -165,6 +166,25 @@ func (c tmaCase) plan(d *Device, rng *rand.Rand) *kernels.Plan {
 	return p
 }
 
+// checkColumnCounts: the lists of columns that attention read hold the bits of the keys there are, and none beyond.
+func checkColumnCounts(t *testing.T, d *Device, p *kernels.Plan) {
+	t.Helper()
+	heads := p.Rank.Rows()
+	words, counts := make([]byte, p.Columns.Bytes()), make([]byte, 4*heads)
+	if err := errors.Join(d.Download(words, p.Columns), d.drv.download(counts, d.scratch[scratchSmall].at)); err != nil {
+		t.Fatal(err)
+	}
+	for h := range heads {
+		want := uint32(0)
+		for key := range p.Keys() {
+			want += uint32(words[8*h*p.Columns.Stride+key/8] >> (key % 8) & 1)
+		}
+		if got := binary.LittleEndian.Uint32(counts[4*h:]); got != want {
+			t.Errorf("head %d: %d columns listed, want %d", h, got, want)
+		}
+	}
+}
+
 // testTMA holds the attention kernels of sm_90a to those for all devices, which the conformance suite holds to its oracle. Keys and
 // values lie in a cache that is longer than they are, its rest NaN.
 func testTMA(t *testing.T, d *Device) {
@@ -201,6 +221,9 @@ func testTMA(t *testing.T, d *Device) {
 				return download(t, d, out)
 			}
 			want, got := run(false), run(true)
+			if c.striped {
+				checkColumnCounts(t, d, p)
+			}
 			if d.last == "" || d.kernels[tileOf(c.dim).name(map[bool]string{true: "attend_tma", false: "attend_blocks_tma"}[p == nil])].handle == 0 {
 				t.Fatal("the kernel of sm_90a was not queued")
 			}

@@ -1,10 +1,14 @@
 #!/bin/sh
-# carry.sh: strips bin/pbs-run-cuda and bin/cuda-test for a machine without Go and says what first-run.sh needs there and how large it is.
+# carry.sh: packs bin/pbs-run-cuda and bin/cuda-test, stripped, into bin/gpu.tgz: what a machine with a GPU and without Go needs beside the
+# checkout to run first-run.sh. Says how large both are.
 set -eu
 cd "$(dirname "$0")/../.."
-for f in bin/pbs-run-cuda bin/cuda-test; do
-	[ -f "$f" ] || { echo "carry: no $f: run make cuda cuda-test" >&2; exit 1; }
-	strip "$f"
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+for f in pbs-run-cuda cuda-test; do
+	[ -f "bin/$f" ] || { echo "carry: no bin/$f: run make cuda cuda-test" >&2; exit 1; }
+	strip -o "$dir/$f" "bin/$f"
 done
-du -cm bin/pbs-run-cuda bin/cuda-test
-git ls-files -z | xargs -0 du -cm | tail -n 1 | sed 's/total/files of the checkout/'
+tar -czf bin/gpu.tgz -C "$dir" .
+du -m bin/gpu.tgz
+git ls-files -z | xargs -0 du -cm | sed -n 's/total/the checkout/p'

@@ -3,15 +3,15 @@
 # speed, ttft (all of them by default). Every step has its own time limit and its output in a file; a failure stops nothing. OUT gets
 # summary.txt, a line per step, and logs.tgz with all output.
 #
-# Needs no Go and no compiler: build with `make cuda cuda-test` elsewhere and carry bin/pbs-run-cuda and bin/cuda-test (scripts/cuda/carry.sh
-# strips them; together under 64 MiB) beside a checkout. Python with PyTorch, where there is one, lends its cuBLASLt and gives the rivals.
+# Needs no Go and no compiler: elsewhere, `make cuda cuda-test` and scripts/cuda/carry.sh make bin/gpu.tgz (17 MiB), to be carried beside a
+# checkout (36 MiB). Python with PyTorch, where there is one, lends its cuBLASLt and gives the rivals.
 set -u
 out=$(mkdir -p "${1:?usage: first-run.sh OUT [correct|sanitize|speed|ttft]...}" && cd "$1" && pwd)
 shift
 cd "$(dirname "$0")/../.."
 root=$PWD
 bin=$root/bin/pbs-run-cuda
-chmod +x bin/pbs-run-cuda bin/cuda-test
+[ ! -f bin/gpu.tgz ] || tar -xzf bin/gpu.tgz -C bin
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 

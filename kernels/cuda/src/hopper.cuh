@@ -48,7 +48,7 @@ DEVICE void wait(Barrier &b, int parity) {
                      : "=r"(done)
                      : "r"(shared_address(&b)), "r"(parity)
                      : "memory");
-        if (tries == 1 << 26) asm volatile("st.global.u32 [%0], %1;" ::"l"(0ull), "r"(parity) : "memory");
+        if (tries == 1 << 24) asm volatile("st.global.u32 [%0], %1;" ::"l"(0ull), "r"(parity) : "memory");
     }
 }
 // load_box copies a box from (col, row, head) of a map; what lies outside of the tensor becomes zero, and counts as copied.
