@@ -1,6 +1,7 @@
 package attention_test
 
 import (
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -17,7 +18,6 @@ type selector struct {
 	Block     int     `json:"block_size"`
 	Threshold float64 `json:"threshold"`
 	Stride    int     `json:"stride"`
-	Chunk     int     `json:"chunk_size"`
 	Gamma     float64 `json:"gamma"`
 	Tau       float64 `json:"tau"`
 	MinBlocks int     `json:"min_budget_blocks"`
@@ -25,18 +25,25 @@ type selector struct {
 	Slash     int     `json:"slash_size"`
 }
 
-// method is the method that has these settings; nil where there is none.
-func (s selector) method(name string) attention.Method {
+// method is the method that has these settings, as a user would write them; nil where there is none.
+func (s selector) method(t *testing.T, name string) attention.Method {
+	t.Helper()
+	spec := ""
 	switch {
 	case strings.HasPrefix(name, "meanpool"):
-		return attention.MeanPool{Block: s.Block, Tau: s.Threshold}
+		spec = fmt.Sprintf("meanpool:block=%d,tau=%v", s.Block, s.Threshold)
 	case strings.HasPrefix(name, "xattn"):
-		return attention.XAttention{Block: s.Block, Stride: s.Stride, Threshold: s.Threshold, Chunk: s.Chunk}
+		spec = fmt.Sprintf("xattention:block=%d,stride=%d,threshold=%v", s.Block, s.Stride, s.Threshold)
+	case strings.HasPrefix(name, "flexprefill"):
+		spec = fmt.Sprintf("flexprefill:block=%d,gamma=%v,tau=%v,min=%d", s.Block, s.Gamma, s.Tau, s.MinBlocks*s.Block)
+	default:
+		return nil
 	}
-	if strings.HasPrefix(name, "flexprefill") {
-		return attention.FlexPrefill{Block: s.Block, Gamma: s.Gamma, Tau: s.Tau, Min: s.MinBlocks * s.Block}
+	m, err := attention.Parse(spec)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return nil
+	return m
 }
 
 // baseline is a case of testdata/baselines.
@@ -63,14 +70,14 @@ func runBaselines(t *testing.T, f func(t *testing.T, dev kernels.Device, c basel
 
 // plan allocates what m needs.
 func (c baseline) plan(dev kernels.Device, m attention.Method) *kernels.Plan {
-	return kernels.NewPlan(dev, m.Layout().Shape(kernels.PlanShape{Heads: c.Heads, HeadDim: c.Dim, Capacity: c.Len, Rows: c.Len}))
+	return kernels.NewPlan(dev, m.Layout().Shape(kernels.PlanShape{Heads: c.Heads, KVHeads: c.KVHeads, HeadDim: c.Dim, Capacity: c.Len, Rows: c.Len}))
 }
 
 // The published code of the other methods keeps the same blocks, but for one or two near a tie.
 func TestGoldenBaselines(t *testing.T) {
 	runBaselines(t, func(t *testing.T, dev kernels.Device, c baseline, q kernels.Tensor, kv kernels.KV) {
 		for _, name := range slices.Sorted(maps.Keys(c.Selectors)) {
-			m := c.Selectors[name].method(name)
+			m := c.Selectors[name].method(t, name)
 			if m == nil {
 				continue
 			}

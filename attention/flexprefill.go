@@ -45,13 +45,13 @@ import (
 type FlexPrefill struct {
 	Block int     // tokens
 	Gamma float64 // 0 to 1: share of the mass to keep
-	Tau   float64 // 0 to 1: distance below which pooled scores are trusted
+	Tau   float64 // distance below which pooled scores are trusted; it is never above √ln 2, so 1 trusts them always
 	Min   int     // tokens: every head keeps as many blocks of keys, and diagonals, as hold them
 }
 
 func (s *settings) flexPrefill() FlexPrefill {
 	return FlexPrefill{
-		Block: s.block(), Gamma: s.fraction("gamma", 0.95), Tau: s.fraction("tau", 0.1),
+		Block: s.block(), Gamma: s.fraction("gamma", 0.95), Tau: s.number("tau", 0.1),
 		Min: s.integer("min", 1024, 1, math.MaxInt32),
 	}
 }

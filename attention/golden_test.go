@@ -49,7 +49,7 @@ func TestGoldenPBS(t *testing.T) {
 func testGoldenPBS(t *testing.T, dev kernels.Device, c goldentest.PBS) {
 	m := attention.PBS{Block: c.Block, Segment: c.Segment, Tau: c.Tau, Permute: c.Permute, First: c.First}
 	q, kv := tensors(dev, c.Floats("q"), c.Floats("k"), c.Floats("v"), c.Heads, c.KVHeads, c.Len, c.Dim)
-	p := kernels.NewPlan(dev, m.Layout().Shape(kernels.PlanShape{Heads: c.Heads, HeadDim: c.Dim, Capacity: c.Len, Rows: c.Len}))
+	p := kernels.NewPlan(dev, m.Layout().Shape(kernels.PlanShape{Heads: c.Heads, KVHeads: c.KVHeads, HeadDim: c.Dim, Capacity: c.Len, Rows: c.Len}))
 	out := dev.Alloc(kernels.F32, c.Len, c.Heads*c.Dim)
 	attention.Prefill(dev, m, p, out, q, kv, 0, []kernels.Span{{Lo: 0, Hi: c.Len}})
 	if err := dev.Err(); err != nil {

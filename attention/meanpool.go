@@ -33,16 +33,17 @@ import (
 type MeanPool struct {
 	Block   int     // tokens
 	Tau     float64 // 0 to 1: probability to keep
+	Last    int     // query blocks at the end of the prompt that keep every block, as in PBS
 	Density float64 // as in PBS
 }
 
 func (s *settings) meanPool() MeanPool {
-	return MeanPool{Block: s.block(), Tau: s.fraction("tau", 0.9), Density: s.fraction("density", 0)}
+	return MeanPool{Block: s.block(), Tau: s.fraction("tau", 0.9), Last: s.last(), Density: s.fraction("density", 0)}
 }
 
 // String returns all settings.
 func (m MeanPool) String() string {
-	return fmt.Sprintf("meanpool:block=%d,tau=%s%s", m.Block, number(m.Tau), density(m.Density))
+	return fmt.Sprintf("meanpool:block=%d,tau=%s%s%s", m.Block, number(m.Tau), last(m.Last), density(m.Density))
 }
 
 // Layout has no segments but blocks.
@@ -53,5 +54,5 @@ func (m MeanPool) Layout() Layout {
 // Choose pools and selects.
 func (m MeanPool) Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV, spans []kernels.Span) {
 	dev.PoolBlocks(p, q, kv, spans)
-	dev.SelectBlocks(p, kernels.Selection{Tau: m.Tau, Own: true, KeepFirst: true, Density: m.Density}, spans)
+	dev.SelectBlocks(p, kernels.Selection{Tau: m.Tau, Own: true, KeepFirst: true, Last: m.Last, Density: m.Density}, spans)
 }

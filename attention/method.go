@@ -26,6 +26,7 @@ type Method interface {
 type Layout struct {
 	Block   int  // queries and keys of a block; 0 for a method that chooses nothing and is always dense
 	Segment int  // a multiple of Block: keys are reordered inside segments
+	Stride  int  // of antidiagonals; 0 where blocks are not scored along them
 	Lines   bool // the plan holds single columns and diagonals too
 	Least   int  // attention is dense up to so many keys
 	Last    int  // Choose reads so many of the last queries, or allQueries, beside those of the blocks it chooses for
@@ -42,7 +43,7 @@ func (l Layout) Dense(first, rows int) bool {
 
 // Shape completes the shape of a session's plan; Block stays 0 where none is needed.
 func (l Layout) Shape(s kernels.PlanShape) kernels.PlanShape {
-	s.Block, s.Segment, s.Lines = l.Block, l.Segment, l.Lines
+	s.Block, s.Segment, s.Stride, s.Lines = l.Block, l.Segment, l.Stride, l.Lines
 	return s
 }
 

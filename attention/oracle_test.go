@@ -103,7 +103,7 @@ func (c small) run(t *testing.T, dev kernels.Device, m attention.Method, spans .
 		q = all
 	}
 	var p *kernels.Plan
-	if s := m.Layout().Shape(kernels.PlanShape{Heads: c.heads, HeadDim: c.dim, Capacity: c.keys(), Rows: c.rows}); s.Block > 0 {
+	if s := m.Layout().Shape(kernels.PlanShape{Heads: c.heads, KVHeads: c.kvHeads, HeadDim: c.dim, Capacity: c.keys(), Rows: c.rows}); s.Block > 0 {
 		p = kernels.NewPlan(dev, s)
 	}
 	attention.Prefill(dev, m, p, out, q, kv, c.first, spans)

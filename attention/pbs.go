@@ -42,7 +42,12 @@ import (
 //	q4    | ■  ·  | ●  ·  | ■  □
 //	q5    | ■  ·  | ·  ●  | ■  ■
 //
-// Defaults are the paper's: B 128, S 256, tau 0.9, permute on, first on. A higher tau keeps more, and a tau of 1 keeps all.
+// One setting is not the paper's: last=n has the last n query blocks of the prompt, or of the new queries, keep every block. Pooling
+// loses a query that seeks one key among the others of its block, and the question that stands at the end is made of such. The end of
+// the prompt seldom fills its block, so that last=1 may be a few tokens of it; last=2 holds more than a block of them. It costs n of
+// N/B rows of blocks.
+//
+// Defaults are the paper's: B 128, S 256, tau 0.9, permute on, first on, last 0. A higher tau keeps more, and a tau of 1 keeps all.
 // Prompts of at most one segment are dense, as decode is.
 //
 // Quirks of the published code, kept: ranking looks at keys without a causal mask, and not at those of the tail; means divide by B also
@@ -57,6 +62,7 @@ type PBS struct {
 	Tau            float64 // 0 to 1: probability to keep
 	Permute        bool    // off: keys stay in order, the rest is the same
 	First          bool    // always keep the block that holds key 0
+	Last           int     // query blocks at the end of the prompt that keep every block
 	Density        float64 // above 0: keep this share of the causal blocks instead of tau's mass, to measure time
 }
 
@@ -66,6 +72,7 @@ func (s *settings) pbs() PBS {
 	m.Tau = s.fraction("tau", 0.9)
 	m.Permute = s.onOff("permute", true)
 	m.First = s.onOff("first", true)
+	m.Last = s.last()
 	m.Density = s.fraction("density", 0)
 	return m
 }
@@ -75,7 +82,7 @@ func (m PBS) String() string { return m.spec("pbs", "") }
 
 // spec writes the settings, with a variant's own among them.
 func (m PBS) spec(name, own string) string {
-	return fmt.Sprintf("%s:block=%d,segment=%d,%stau=%s,permute=%s,first=%s%s", name, m.Block, m.Segment, own, number(m.Tau), onOff(m.Permute), onOff(m.First), density(m.Density))
+	return fmt.Sprintf("%s:block=%d,segment=%d,%stau=%s,permute=%s,first=%s%s%s", name, m.Block, m.Segment, own, number(m.Tau), onOff(m.Permute), onOff(m.First), last(m.Last), density(m.Density))
 }
 
 // Layout has the last block of queries rank the keys.
@@ -104,7 +111,7 @@ func (m PBS) permute(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv k
 
 // rule is that of step 4.
 func (m PBS) rule() kernels.Selection {
-	return kernels.Selection{Tau: m.Tau, KeepFirst: m.First, Density: m.Density}
+	return kernels.Selection{Tau: m.Tau, KeepFirst: m.First, Last: m.Last, Density: m.Density}
 }
 
 func (m PBS) unpermuted() (Method, bool) {

@@ -17,7 +17,9 @@ func blockMethods(tau float64) []attention.Method {
 		attention.PBS{Block: 16, Segment: 16, Tau: tau, Permute: true, First: true},
 		attention.PBS{Block: 16, Segment: 64, Tau: tau, Permute: true},
 		attention.PBS{Block: 16, Segment: 32, Tau: tau, First: true},
+		attention.PBS{Block: 16, Segment: 32, Tau: tau, Permute: true, Last: 2},
 		attention.MeanPool{Block: 16, Tau: tau},
+		attention.MeanPool{Block: 16, Tau: tau, Last: 1},
 	}
 }
 
@@ -52,6 +54,16 @@ func TestQueries(t *testing.T) {
 			if !slices.Equal(got, want) {
 				t.Fatalf("%v, %d rows at %d: reads %v for %v, want %v", m, rows, first, got[1:], spans, want[1:])
 			}
+		}
+	}
+}
+
+// An empty span asks for no queries, wherever in a block it lies.
+func TestQueriesOfEmptySpans(t *testing.T) {
+	for _, m := range []attention.Method{attention.PBS{Block: 16, Segment: 32, Tau: 0.5}, attention.MeanPool{Block: 16, Tau: 0.5}} {
+		got := attention.Queries(nil, m, 5, 200, []kernels.Span{{Lo: 7, Hi: 7}, {Lo: 11, Hi: 11}, {Lo: 100, Hi: 101}, {Lo: 170, Hi: 170}})
+		if want := []kernels.Span{{Lo: 91, Hi: 107}}; !slices.Equal(got, want) {
+			t.Errorf("%v reads %v, want %v", m, got, want)
 		}
 	}
 }
@@ -96,7 +108,7 @@ func newPrompt(dev kernels.Device, rng *rand.Rand, first, rows int) prompt {
 // prefill runs m for spans; rows outside them stay zero.
 func (p prompt) prefill(dev kernels.Device, m attention.Method, q []float32, spans []kernels.Span) []float32 {
 	var plan *kernels.Plan
-	if shape := m.Layout().Shape(kernels.PlanShape{Heads: 4, HeadDim: 32, Capacity: p.first + p.rows, Rows: p.rows}); shape.Block > 0 {
+	if shape := m.Layout().Shape(kernels.PlanShape{Heads: 4, KVHeads: 2, HeadDim: 32, Capacity: p.first + p.rows, Rows: p.rows}); shape.Block > 0 {
 		plan = kernels.NewPlan(dev, shape)
 	}
 	out := dev.Alloc(kernels.F32, p.rows, 128)

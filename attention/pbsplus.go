@@ -43,6 +43,13 @@ func (s *settings) pbsPlus() PBSPlus {
 // String returns all settings.
 func (m PBSPlus) String() string { return m.spec("pbs+", fmt.Sprintf("stride=%d,", m.Stride)) }
 
+// Layout is that of PBS, with strides.
+func (m PBSPlus) Layout() Layout {
+	l := m.PBS.Layout()
+	l.Stride = m.Stride
+	return l
+}
+
 // Choose runs steps 1 to 4.
 func (m PBSPlus) Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV, spans []kernels.Span) {
 	m.permute(dev, p, q, kv)

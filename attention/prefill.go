@@ -37,6 +37,9 @@ func Queries(buf []kernels.Span, m Method, first, rows int, spans []kernels.Span
 		buf = append(buf, s)
 	}
 	for _, s := range spans {
+		if s.Lo == s.Hi {
+			continue
+		}
 		lo, hi := (first+s.Lo)/l.Block*l.Block-first, ((first+s.Hi-1)/l.Block+1)*l.Block-first
 		add(kernels.Span{Lo: max(lo, 0), Hi: min(hi, rows)})
 	}

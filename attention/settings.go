@@ -2,6 +2,7 @@ package attention
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -61,13 +62,22 @@ func (s *settings) integer(key string, def, lo, hi int) int {
 
 // fraction reads a number from 0 to 1.
 func (s *settings) fraction(key string, def float64) float64 {
+	return s.float(key, def, 1, "a number from 0 to 1")
+}
+
+// number reads a number from 0.
+func (s *settings) number(key string, def float64) float64 {
+	return s.float(key, def, math.MaxFloat64, "a number from 0")
+}
+
+func (s *settings) float(key string, def, most float64, want string) float64 {
 	v, ok := s.take(key)
 	if !ok {
 		return def
 	}
 	x, err := strconv.ParseFloat(v, 64)
-	if err != nil || !(x >= 0 && x <= 1) {
-		s.fail(key, v, "a number from 0 to 1")
+	if err != nil || !(x >= 0 && x <= most) {
+		s.fail(key, v, want)
 		return def
 	}
 	return x
@@ -109,6 +119,9 @@ func (s *settings) stride(block int) int {
 	return n
 }
 
+// last reads how many query blocks at the end keep all.
+func (s *settings) last() int { return s.integer("last", 0, 0, math.MaxInt32) }
+
 // finish reports the first wrong setting, or one that the method does not have.
 func (s *settings) finish() error {
 	for _, key := range s.keys {
@@ -124,6 +137,14 @@ func onOff(on bool) string {
 		return "on"
 	}
 	return "off"
+}
+
+// last is the setting of that name behind the others, left out where it is 0.
+func last(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(",last=%d", n)
 }
 
 // density is the setting of that name behind the others, which is for measuring and left out where it is 0.

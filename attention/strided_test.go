@@ -86,18 +86,22 @@ func TestXAttention(t *testing.T) {
 					for _, x := range w {
 						sum += x
 					}
-					keep, mass, slack := map[int]bool{0: true, a: true}, w[0]+w[a], 1.0
-					if a == 0 {
-						mass = w[0]
-					}
-					slack = math.Abs(mass - m.Threshold*sum)
+					// All of these prompts are within the published code's first chunk: block 0 is weighed like any other, and one
+					// block follows the one that crosses the threshold.
+					keep, mass, last := map[int]bool{a: true}, w[a], false
+					slack := math.Abs(mass - m.Threshold*sum)
 					for _, j := range order(w) {
-						if !keep[j] && mass < m.Threshold*sum {
-							keep[j] = true
-							mass += w[j]
+						if keep[j] || last || j > a {
+							continue
+						}
+						last = mass >= m.Threshold*sum
+						keep[j] = true
+						mass += w[j]
+						if !last {
 							slack = min(slack, math.Abs(mass-m.Threshold*sum))
 						}
 					}
+					keep[0] = true
 					compareMask(t, c, p, h, a, keep, slack)
 				}
 			}

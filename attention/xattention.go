@@ -2,7 +2,7 @@ package attention
 
 import (
 	"fmt"
-	"math"
+	"math/bits"
 
 	"github.com/pbs-run/pbs-run/kernels"
 )
@@ -31,40 +31,40 @@ import (
 // whole antidiagonal, with pairs whose key is later than the query. Its switches that keep a "sink" and recent blocks
 // are off by default and missing here. A threshold of 1 keeps all. Defaults: B 128, σ 8, threshold 0.9.
 //
-// One quirk is left to a setting. The published code takes queries in chunks and in the first one forgets that block 0 is kept
-// anyway: its weight does not count ahead of the others', and one block more than needed is kept. chunk=2048 does so
-// for the first 2048 queries; the default is the rule above everywhere.
+// One more is kept because published masks have it. The published code takes queries in chunks, and in the first one forgets that block 0
+// is kept anyway: its weight does not count ahead of the others', and one block more than needed is kept. How long a chunk is
+// depends on the prompt: the next power of two, but at most 2²⁸ over it and at least 2048, so that up to 16K tokens are one chunk.
 //
 // New queries over a cached prefix keep their absolute positions and blocks; positions before them are zeros in the first row.
 // Prompts of one block, and at most B new queries, are dense.
 type XAttention struct {
 	Block, Stride int     // tokens
 	Threshold     float64 // 0 to 1: share of the row's weight to keep
-	Chunk         int     // tokens, above 0: queries below it are chosen for as in the published code's first chunk
 }
 
 func (s *settings) xattention() XAttention {
 	m := XAttention{Block: s.block(), Threshold: s.fraction("threshold", 0.9)}
 	m.Stride = s.stride(m.Block)
-	m.Chunk = s.integer("chunk", 0, 0, math.MaxInt32)
 	return m
 }
 
 // String returns all settings.
 func (m XAttention) String() string {
-	spec := fmt.Sprintf("xattention:block=%d,stride=%d,threshold=%s", m.Block, m.Stride, number(m.Threshold))
-	if m.Chunk > 0 {
-		spec += fmt.Sprintf(",chunk=%d", m.Chunk)
-	}
-	return spec
+	return fmt.Sprintf("xattention:block=%d,stride=%d,threshold=%s", m.Block, m.Stride, number(m.Threshold))
 }
 
 // Layout has no segments but blocks.
 func (m XAttention) Layout() Layout {
-	return Layout{Block: m.Block, Segment: m.Block, Least: m.Block}
+	return Layout{Block: m.Block, Segment: m.Block, Stride: m.Stride, Least: m.Block}
 }
 
 // Choose scores and selects.
 func (m XAttention) Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV, spans []kernels.Span) {
-	dev.SelectStrided(p, q, kv, m.Stride, kernels.Selection{Tau: m.Threshold, Own: true, KeepFirst: true, Counted: true, Surplus: m.Chunk / m.Block}, spans)
+	dev.SelectStrided(p, q, kv, m.Stride, kernels.Selection{Tau: m.Threshold, Own: true, KeepFirst: true, Counted: true, Surplus: xattentionChunk(p.Keys()) / m.Block}, spans)
+}
+
+// xattentionChunk is how many queries of a prompt over so many keys the published code takes at once.
+func xattentionChunk(keys int) int {
+	power := 1 << bits.Len(uint(keys-1))
+	return max(2048, min(power, 1<<28/power))
 }

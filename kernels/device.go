@@ -69,6 +69,8 @@ type Memory interface {
 	Alloc(dt DType, dims ...int) Tensor
 	// Place returns host data (a weight) as the device sees it: the same memory on a CPU, a copy on a GPU.
 	Place(host Tensor) Tensor
+	// Scratch is how many bytes the device's operations on a Plan of shape s work in, which NewPlan allocates.
+	Scratch(s PlanShape) int64
 	Upload(dst Tensor, src []byte)
 	Download(dst []byte, src Tensor) error
 	// Interrupt makes queued and running operations end early, from any goroutine. Results are then garbage and Err

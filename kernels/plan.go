@@ -1,7 +1,5 @@
 package kernels
 
-import "fmt"
-
 // Plan is one layer's block-sparse attention over the prefill at hand: the order of the keys inside their segments and the
 // blocks of keys that each block of queries attends to, both for every query head (arXiv 2510.21270). It is
 // allocated once per session, filled anew in every layer, and never leaves the device during a prefill.
@@ -28,15 +26,20 @@ type Plan struct {
 	Columns   Tensor // [heads, words] U64, of a shape with Lines: bit j: every query may see key j, whatever Keep says
 	Diagonals Tensor // [heads, words] U64, of a shape with Lines: bit d: the blocks that hold pairs d positions apart are in Keep
 
+	Scratch Tensor // [bytes/4] F32: what the device's operations on the plan work in, for none to allocate anything
+
+	shape PlanShape
 	whole [1]Span
 }
 
 // PlanShape is what a Plan's memory depends on.
 type PlanShape struct {
-	Heads, HeadDim int
+	Heads, KVHeads int
+	HeadDim        int
 	Capacity       int // most keys
 	Rows           int // most queries
 	Block, Segment int
+	Stride         int  // of SelectStrided; 0 where it is not called
 	Lines          bool // Slash, Columns and Diagonals are needed
 }
 
@@ -45,12 +48,10 @@ const MaxSegment = 1 << 16
 
 // NewPlan allocates a plan on dev; failures come from dev.Err.
 func NewPlan(dev Memory, s PlanShape) *Plan {
-	if s.Block < 1 || s.Segment < s.Block || s.Segment%s.Block != 0 || s.Segment > MaxSegment {
-		panic(fmt.Sprintf("kernels: plan of blocks of %d in segments of %d", s.Block, s.Segment))
-	}
+	s.check()
 	q, k := s.blocks()
 	p := &Plan{
-		Block: s.Block, Segment: s.Segment,
+		Block: s.Block, Segment: s.Segment, shape: s,
 		Rank:  dev.Alloc(F32, s.Heads, s.Capacity),
 		Perm:  dev.Alloc(U16, s.Heads, s.Capacity),
 		QMean: dev.Alloc(F32, s.Heads, q, s.HeadDim),
@@ -63,10 +64,13 @@ func NewPlan(dev Memory, s PlanShape) *Plan {
 		p.Columns = dev.Alloc(U64, s.Heads, (s.Capacity+63)/64)
 		p.Diagonals = dev.Alloc(U64, s.Heads, (s.Capacity+63)/64)
 	}
+	if n := dev.Scratch(s); n > 0 {
+		p.Scratch = dev.Alloc(F32, int((n+3)/4))
+	}
 	return p
 }
 
-// Bytes is the memory that NewPlan takes.
+// Bytes is the memory that NewPlan takes beside the device's Scratch.
 func (s PlanShape) Bytes() int64 {
 	q, k := s.blocks()
 	perHead := 6*int64(s.Capacity) + 4*int64(s.HeadDim)*int64(q+k) + 8*int64(q)*int64((k+63)/64) + 4*int64(q)
@@ -82,10 +86,13 @@ func (s PlanShape) blocks() (queries, keys int) {
 	return min(keys, (s.Rows+s.Block-1)/s.Block+1), keys
 }
 
-// Begin sets the queries at hand.
+// Begin sets the queries at hand: rows of them, the first at position first.
 func (p *Plan) Begin(first, rows int) {
 	p.First, p.Rows, p.Dense, p.Permuted, p.Striped = first, rows, false, false, false
 }
+
+// Shape is what the plan was made for.
+func (p *Plan) Shape() PlanShape { return p.shape }
 
 // Whole is the span of all queries.
 func (p *Plan) Whole() []Span {
@@ -100,6 +107,16 @@ func (p *Plan) KeyBlocks() int { return (p.Keys() + p.Block - 1) / p.Block }
 // FirstBlock is the block of the first query, QueryBlocks how many blocks hold queries.
 func (p *Plan) FirstBlock() int  { return p.First / p.Block }
 func (p *Plan) QueryBlocks() int { return p.KeyBlocks() - p.FirstBlock() }
+
+// Blocks is the range of query blocks, counted from FirstBlock, that hold the rows of s, but for those before from: so spans that
+// ascend meet each block once. It is empty where s is.
+func (p *Plan) Blocks(s Span, from int) Span {
+	if s.Lo >= s.Hi {
+		return Span{Lo: from, Hi: from}
+	}
+	lo, hi := (p.First+s.Lo)/p.Block-p.FirstBlock(), (p.First+s.Hi-1)/p.Block-p.FirstBlock()+1
+	return Span{Lo: max(lo, from), Hi: max(hi, from)}
+}
 
 // Sorted is the number of keys in complete segments, which Perm orders; the others stand in their own order.
 func (p *Plan) Sorted() int { return p.Keys() / p.Segment * p.Segment }
@@ -119,6 +136,8 @@ type Selection struct {
 	// Surplus is a query block. Those before it keep the heaviest of the blocks left over too, and of the blocks that a row keeps
 	// always only its own counts: a quirk of a published code.
 	Surplus int
+	// Last is how many of the plan's last query blocks keep all, whatever the rest of the rule says. The last one may hold few queries.
+	Last int
 	// Density, where it is above 0, overrides Tau: as many candidates are kept as bring the row's share of causal blocks
 	// nearest to it. It is for measuring time at a given density.
 	Density float64
@@ -142,7 +161,7 @@ type Flex struct {
 type Span struct{ Lo, Hi int }
 
 // Sparse is what the sparse methods need. q and out are [Plan.Rows, heads·headDim] of dtype Compute(); kv holds Plan.Keys()
-// keys. Scores are computed with f32 sums.
+// keys. Scores are computed with f32 sums. Spans ascend and do not overlap; an empty one stands for no query.
 type Sparse interface {
 	// RankKeys fills p.Rank: the mean, over the last min(Block, Rows) queries, of their softmax over all keys of complete
 	// segments, without a causal mask (arXiv 2510.21270; the missing mask is the published code's).
@@ -167,12 +186,12 @@ type Sparse interface {
 	SelectStrided(p *Plan, q Tensor, kv KV, stride int, rule Selection, spans []Span)
 
 	// RankLines fills p.Rank for all keys and p.Slash for all distances: the causal softmax of the last queries' scores times
-	// scale, summed by key and by distance, over their number.
+	// scale, summed by key and by distance, over their number, which is at most Block.
 	RankLines(p *Plan, q Tensor, kv KV, last int, scale float32)
 
 	// SelectLines fills p.Columns and p.Diagonals by p.Rank and p.Slash, of equal ones the first in these, sets p.Striped, and fills
 	// p.Keep for all query blocks with the blocks that a diagonal passes through. p.Kept counts these and, rounded up, how many
-	// blocks the columns outside them make.
+	// blocks the columns outside them make. Where a mass is NaN a head keeps all.
 	SelectLines(p *Plan, lines Lines)
 
 	// SelectFlex fills p.Keep and p.Kept for all query blocks, from p.Rank and p.Slash of the last queries and the means of all blocks,
@@ -181,7 +200,7 @@ type Sparse interface {
 	// diagonal come first, then those of the largest sums, where distance place x belongs to block diagonal KeyBlocks()-1-x/Block. A head
 	// is query-aware where √JS(softmax of the last queries' mean with KMean, Rank by blocks) < Tau: its budgets are Least, and
 	// it also keeps, of all pairs of blocks weighed by the causal softmax of QMean·KMeanᵀ/√headDim, the heaviest that together stay within
-	// Gamma of the whole. A Gamma of 1 keeps all.
+	// Gamma of the whole. A Gamma of 1 keeps all, and so does a Rank that holds a NaN.
 	SelectFlex(p *Plan, q Tensor, last int, rule Flex)
 
 	// AttendBlocks is Attend where each query sees, of the keys it may see, those in the blocks that p keeps for it and, where p is

@@ -14,6 +14,9 @@ type Density struct {
 	// Unpermuted is what Heads would be with the keys in their own order: of a method that reorders them, in a session with
 	// CompareUnpermuted set, else nil.
 	Unpermuted []float64
+	// Pairs is how many pairs of a query and a key dense attention computes for the rows that the layer computed: layers count by it in
+	// the density of the whole.
+	Pairs int64
 }
 
 // Mean is the density over all heads.
@@ -44,7 +47,7 @@ type density struct {
 func newDensity(layers, heads int) density {
 	d := density{layers: make([]Density, layers)}
 	for i := range d.layers {
-		d.layers[i] = Density{Method: "full", Heads: slices.Repeat([]float64{1}, heads)}
+		d.layers[i] = Density{Method: "full", Heads: slices.Repeat([]float64{1}, heads), Pairs: 1}
 	}
 	return d
 }
@@ -53,10 +56,14 @@ func newDensity(layers, heads int) density {
 // overwrites it.
 func (s *Session) Density() []Density { return s.density.layers }
 
-// record notes what layer i kept for the query blocks that meet outputs. p is nil for dense attention.
-func (d *density) record(dev kernels.Device, i int, method string, p *kernels.Plan, outputs []kernels.Span) error {
+// record notes what layer i kept for the query blocks that meet outputs, whose row 0 stands at position first. p is nil for dense
+// attention.
+func (d *density) record(dev kernels.Device, i int, method string, p *kernels.Plan, first int, outputs []kernels.Span) error {
 	l := &d.layers[i]
-	l.Method = method
+	l.Method, l.Pairs = method, 0
+	for _, s := range outputs {
+		l.Pairs += int64(s.Hi-s.Lo) * int64(2*first+s.Lo+s.Hi+1) / 2
+	}
 	if p == nil || p.Dense {
 		l.Method = "full"
 		for h := range l.Heads {
@@ -88,12 +95,12 @@ func (d *density) count(dev kernels.Device, p *kernels.Plan, outputs []kernels.S
 	for h := range heads {
 		kept, all, next := 0, 0, 0
 		for _, s := range outputs {
-			lo, hi := (p.First+s.Lo)/p.Block, (p.First+s.Hi-1)/p.Block
-			for b := max(lo, next); b <= hi; b++ {
-				kept += int(binary.LittleEndian.Uint32(d.kept[4*(h*p.Kept.Stride+b-p.FirstBlock()):]))
-				all += b + 1
+			rows := p.Blocks(s, next)
+			for b := rows.Lo; b < rows.Hi; b++ {
+				kept += int(binary.LittleEndian.Uint32(d.kept[4*(h*p.Kept.Stride+b):]))
+				all += p.FirstBlock() + b + 1
 			}
-			next = hi + 1
+			next = rows.Hi
 		}
 		heads[h] = float64(kept) / float64(max(all, 1))
 	}

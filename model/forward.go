@@ -66,7 +66,7 @@ func (s *Session) pass(ctx context.Context, ids []int32, want []int) error {
 			return context.Cause(ctx)
 		}
 		if n > 1 {
-			if err := s.density.record(dev, i, s.specs[i], plan, sp.outputs); err != nil {
+			if err := s.density.record(dev, i, s.specs[i], plan, first, sp.outputs); err != nil {
 				return fmt.Errorf("layer %d: %w", i, err)
 			}
 		}

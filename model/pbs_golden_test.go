@@ -41,7 +41,7 @@ func testGoldenPBS(t *testing.T, r pbsRun, isa string) {
 	m, dev := open(t, r.Model, cpu.Options{ISA: isa, F32: true})
 	ids, positions, want := r.Ints("input_ids"), r.Ints("positions"), r.Floats("logits")
 	method := attention.PBS{Block: r.Block, Segment: r.Segment, Tau: r.Tau, Permute: true, First: r.First}
-	s, err := m.NewSession(m.NewPlan(len(ids), len(ids), model.Needs{KV: kernels.F32, Compute: dev.Compute(), Methods: []attention.Method{method}}))
+	s, err := m.NewSession(m.NewPlan(len(ids), len(ids), model.Needs{KV: kernels.F32, Compute: dev.Compute(), Scratch: dev.Scratch, Methods: []attention.Method{method}}))
 	if err != nil {
 		t.Fatal(err)
 	}

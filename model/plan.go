@@ -17,10 +17,11 @@ const logitBytes = 64 << 20
 
 // Needs is what the memory of a session depends on beside its length.
 type Needs struct {
-	KV      kernels.DType      // element of the cache: BF16 or F32
-	Compute kernels.DType      // of the device
-	Weights int64              // bytes mapped from the checkpoint
-	Methods []attention.Method // attention of every layer's prefill, or one for all
+	KV      kernels.DType                 // element of the cache: BF16 or F32
+	Compute kernels.DType                 // of the device
+	Scratch func(kernels.PlanShape) int64 // of the device; see kernels.Memory
+	Weights int64                         // bytes mapped from the checkpoint
+	Methods []attention.Method            // attention of every layer's prefill, or one for all
 }
 
 // method is the attention of layer i.
@@ -38,7 +39,7 @@ type Plan struct {
 	Tiles    int64 // norm, qkv and MLP activations of one row tile
 	Rope     int64 // [capacity, headDim] F32
 	Logits   int64
-	Sparse   int64 // order of keys, block means and kept blocks, for the methods that have them
+	Sparse   int64 // order of keys, block means, kept blocks and what choosing them takes, for the methods that have them
 }
 
 // Total is the sum of all parts.
@@ -60,7 +61,7 @@ func (c Config) NewPlan(capacity, rows int, needs Needs) Plan {
 		Logits:   4 * int64(c.Vocab) * int64(c.logitRows(rows)),
 	}
 	for shape := range c.sparseShapes(p) {
-		p.Sparse += shape.Bytes()
+		p.Sparse += shape.Bytes() + needs.Scratch(shape)
 	}
 	return p
 }
@@ -77,7 +78,7 @@ func (c Config) sparseShapes(p Plan) map[kernels.PlanShape]*kernels.Plan {
 }
 
 func (c Config) sparseShape(p Plan, layer int) kernels.PlanShape {
-	return p.method(layer).Layout().Shape(kernels.PlanShape{Heads: c.Heads, HeadDim: c.HeadDim, Capacity: p.Capacity, Rows: p.Rows})
+	return p.method(layer).Layout().Shape(kernels.PlanShape{Heads: c.Heads, KVHeads: c.KVHeads, HeadDim: c.HeadDim, Capacity: p.Capacity, Rows: p.Rows})
 }
 
 func (c Config) logitRows(rows int) int {

@@ -176,6 +176,47 @@ func TestStepAllocates(t *testing.T) {
 	}
 }
 
+// TestPrefillAllocates: no method allocates more in a prefill than dense attention, whose plan-less layers allocate nothing.
+func TestPrefillAllocates(t *testing.T) {
+	m, dev := open(t, "qwen2-d32-bf16-sharded", cpu.Options{})
+	prompt := randomIDs(400, m.Vocab)
+	allocs := func(spec string) float64 {
+		method, err := attention.Parse(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		needs := model.Needs{KV: kernels.BF16, Compute: dev.Compute(), Scratch: dev.Scratch, Methods: []attention.Method{method}}
+		s, err := m.NewSession(m.NewPlan(len(prompt), len(prompt), needs))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := testing.AllocsPerRun(5, func() {
+			s.Truncate(0)
+			lastRow(t, s, prompt)
+		})
+		if d := s.Density()[0]; spec != "full" && d.Method == "full" {
+			t.Errorf("%s fell back to dense attention", spec)
+		}
+		return n
+	}
+	dense := allocs("full")
+	for _, spec := range []string{
+		"pbs:block=16,segment=64", "pbs:block=16,segment=64,permute=off", "pbs+:block=16,segment=64", "meanpool:block=16", "xattention:block=16",
+		"flexprefill:block=16,min=16", "flexprefill:block=16,min=16,tau=1", "minference:vertical=20,slash=120",
+	} {
+		if n := allocs(spec); n != dense {
+			t.Errorf("%s: a prefill allocates %v times, a dense one %v times", spec, n, dense)
+		}
+	}
+}
+
+// lastRow is lastLogits without a copy of them.
+func lastRow(t *testing.T, s *model.Session, ids []int32) {
+	if err := s.Logits(context.Background(), ids, []int{len(ids) - 1}, func(int, []float32) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func generate(t testing.TB, s *model.Session, prompt []int32, tokens int) (n int) {
 	opt := model.Options{Sampling: model.Greedy(), MaxNew: tokens, IgnoreEOS: true}
 	for _, err := range s.Generate(context.Background(), prompt, opt) {

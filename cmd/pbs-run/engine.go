@@ -225,7 +225,7 @@ func (e *engine) session(n, maxNew int) (*model.Session, error) {
 
 // checkLength says what of a session with these methods does not fit.
 func (e *engine) checkLength(n, maxNew int, methods []attention.Method) (model.Needs, error) {
-	needs := model.Needs{KV: e.kv, Compute: e.dev.Compute(), Weights: e.weights, Methods: methods}
+	needs := model.Needs{KV: e.kv, Compute: e.dev.Compute(), Scratch: e.dev.Scratch, Weights: e.weights, Methods: methods}
 	free, err := freeOn(e.dev)
 	if err != nil {
 		return needs, err
@@ -233,8 +233,8 @@ func (e *engine) checkLength(n, maxNew int, methods []attention.Method) (model.N
 	if _, ok := e.dev.(memoryOwner); ok || e.flags.loadFormat == "dummy" {
 		free += e.weights // they are there already, where mapped files only may come to be
 	}
-	if s, ok := e.dev.(interface{ Scratch(keys int) int64 }); ok {
-		free = max(0, free-s.Scratch(n+maxNew))
+	if s, ok := e.dev.(interface{ Workspace(keys int) int64 }); ok {
+		free = max(0, free-s.Workspace(n+maxNew))
 	}
 	return needs, e.CheckLength(n, maxNew, e.flags.extrapolate, free, needs)
 }

@@ -119,6 +119,9 @@ func runGenerate(ctx context.Context, f *generateFlags, changed func(string) boo
 	if questions != nil {
 		return f.answerAll(ctx, e, questions, opt, stdin, stdout, stderr)
 	}
+	if f.input.fromStdin() && isTerminal(stdin) {
+		fmt.Fprintln(stderr, "pbs-run: the prompt comes from the terminal: type it, then press Ctrl-D (--help shows other ways)")
+	}
 	in, err := f.input.read(stdin, f.sampling.Seed)
 	if err != nil {
 		return err
@@ -176,6 +179,9 @@ func (f *generateFlags) answer(ctx context.Context, e *engine, in input, opt mod
 	}
 	if tok != nil {
 		defer tok.Close()
+	}
+	if in.warning != "" {
+		fmt.Fprintf(stderr, "pbs-run: %s\n", in.warning)
 	}
 	if ids, r.TruncatedTokens = f.cut(ids, e.MaxPositions-opt.MaxNew); r.TruncatedTokens > 0 {
 		fmt.Fprintf(stderr, "pbs-run: --truncate middle: cut %d of %d prompt tokens out of the middle\n", r.TruncatedTokens, len(ids)+r.TruncatedTokens)
@@ -265,9 +271,9 @@ func (r *result) summary(w io.Writer) {
 	}
 }
 
-// isTerminal reports whether w is a terminal that wants bars.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+// isTerminal reports whether a stream is a terminal, one that wants bars if it is written to.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
 	return ok && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
 }
 

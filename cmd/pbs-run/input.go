@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -75,6 +76,7 @@ type input struct {
 	prefix       string // start of the answer, behind the chat template's header
 	parseSpecial bool
 	needle       *needle
+	warning      string // what encode changed, for the user to know
 }
 
 // needle is a number hidden in the prompt.
@@ -145,6 +147,11 @@ func (f *inputFlags) prompt(in *input, text string) {
 	in.messages = append(in.messages, tokenizer.Message{Role: "user", Content: text})
 }
 
+// fromStdin says whether the prompt, or a part of it, is what comes on standard input.
+func (f *inputFlags) fromStdin() bool {
+	return f.file == "-" || f.file == "" && f.question == "" && f.ids == "" && f.messages == ""
+}
+
 // document reads the prompt file, or standard input where that is the only source.
 func (f *inputFlags) document(stdin io.Reader) (string, error) {
 	var b []byte
@@ -152,7 +159,7 @@ func (f *inputFlags) document(stdin io.Reader) (string, error) {
 	switch {
 	case f.file != "" && f.file != "-":
 		b, err = readInput(f.file)
-	case f.file == "-" || f.question == "":
+	case f.fromStdin():
 		b, err = readAll(stdin, "standard input")
 	}
 	return string(b), err
@@ -248,11 +255,26 @@ func (in *input) encode(tok *tokenizer.Tokenizer) (ids []int32, err error) {
 	if in.messages != nil {
 		ids, err = tok.ChatIDs(in.messages, tokenizer.ChatOptions{AddGenerationPrompt: true, ParseSpecial: in.parseSpecial})
 	} else {
-		ids, err = tok.Encode(in.text, tokenizer.EncodeOptions{AddSpecial: true, ParseSpecial: true})
+		ids, err = in.encodeText(tok)
 	}
 	if err != nil || in.prefix == "" {
 		return ids, err
 	}
 	prefix, err := tok.Encode(in.prefix, tokenizer.EncodeOptions{})
 	return append(ids, prefix...), err
+}
+
+// encodeText turns text into ids with exactly one BOS where the tokenizer adds one: a text that was rendered by a chat
+// template brings its own.
+func (in *input) encodeText(tok *tokenizer.Tokenizer) ([]int32, error) {
+	ids, err := tok.Encode(in.text, tokenizer.EncodeOptions{AddSpecial: true, ParseSpecial: true})
+	if err != nil {
+		return nil, err
+	}
+	added, err := tok.Encode("", tokenizer.EncodeOptions{AddSpecial: true})
+	if n := len(added); n > 0 && len(ids) > n && slices.Equal(ids[n:min(2*n, len(ids))], added) {
+		in.warning = "the prompt starts with the tokenizer's own beginning-of-text token: no second one was added"
+		ids = ids[n:]
+	}
+	return ids, err
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pbs-run/pbs-run/attention"
 	"github.com/pbs-run/pbs-run/kernels"
+	"github.com/pbs-run/pbs-run/kernels/cpu"
 	"github.com/pbs-run/pbs-run/kvcache"
 	"github.com/pbs-run/pbs-run/loader"
 	"github.com/pbs-run/pbs-run/model"
@@ -113,7 +114,12 @@ func inspect(name string, kv kernels.DType) (inspection, error) {
 	if err != nil {
 		return inspection{}, err
 	}
-	needs := model.Needs{KV: kv, Compute: kernels.F32, Weights: weights, Methods: []attention.Method{pbs}}
+	dev, err := cpu.Open(cpu.Options{F32: true})
+	if err != nil {
+		return inspection{}, err
+	}
+	defer dev.Close()
+	needs := model.Needs{KV: kv, Compute: dev.Compute(), Scratch: dev.Scratch, Weights: weights, Methods: []attention.Method{pbs}}
 	in.Largest = cfg.LargestPrompt(free, cfg.MaxPositions, 0, needs)
 	for _, n := range planLengths {
 		p := cfg.NewPlan(n, n, needs)

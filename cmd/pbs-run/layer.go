@@ -127,7 +127,7 @@ func (l *layer) fill(dev kernels.Device, q, k, v kernels.Tensor) error {
 
 // plan allocates what m needs for l; nil for a method without blocks.
 func (l *layer) plan(dev kernels.Device, m attention.Method) *kernels.Plan {
-	shape := m.Layout().Shape(kernels.PlanShape{Heads: l.heads, HeadDim: l.headDim, Capacity: l.keys, Rows: l.rows})
+	shape := m.Layout().Shape(kernels.PlanShape{Heads: l.heads, KVHeads: l.kvHeads, HeadDim: l.headDim, Capacity: l.keys, Rows: l.rows})
 	if shape.Block == 0 {
 		return nil
 	}

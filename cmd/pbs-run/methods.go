@@ -28,7 +28,7 @@ the default that is shown here. Lengths are in tokens, shares are 0 to 1; a high
   meanpool      blocks chosen by their means, keys in order
                   block=128, tau=0.9
   xattention    XAttention (arXiv 2503.16428): blocks scored along antidiagonals
-                  block=128, stride=8, threshold=0.9; chunk=2048 chooses for the first 2048 queries as the published code does
+                  block=128, stride=8, threshold=0.9
   flexprefill   FlexPrefill (arXiv 2502.20766): each head has a pattern and a budget of its own
                   block=128, gamma=0.95, tau=0.1 (a higher one trusts pooled scores more often), min=1024
   minference    MInference's vertical-slash (arXiv 2407.02490): single keys and distances

@@ -53,10 +53,14 @@ type attendJob struct {
 	block    int // positions of a block, or keys of a range
 	decode   bool
 	merge    bool
-	scratch  kernels.Tensor // [threads, bytes/4] F32
-	parts    kernels.Tensor // [kvHeads, ranges, rows of a kv head * (2+headDim)] F32
-	perWork  int            // bytes of one worker's scratch
+	scratch  []byte
+	share    int    // bytes of it that are a worker's own
+	parts    []byte // [kvHeads, ranges, rows of a kv head * (2+headDim)] F32
 	itemArgs []C.struct_attend_args
+}
+
+func newAttendJob(threads int) attendJob {
+	return attendJob{itemArgs: make([]C.struct_attend_args, threads)}
 }
 
 // Attend is causal attention by tiles with an online softmax (arXiv 2205.14135, 2307.08691); see kernels.Dense.
@@ -68,10 +72,7 @@ func (d *Device) Attend(out, q kernels.Tensor, kv kernels.KV, first int) {
 	}
 	j := &d.attend
 	j.d, j.out, j.q, j.kv = d, out, q, kv
-	j.set = C.int(d.isa)
-	if d.compute == kernels.F32 {
-		j.set = C.int(min(d.isa, avx512))
-	}
+	j.set = d.attendSet()
 	group := q.Cols() / headDim / kvHeads
 	j.args = C.struct_attend_args{
 		head_dim: C.int64_t(headDim), group: C.int64_t(group), positions: C.int64_t(rows), first: C.int64_t(first),
@@ -114,31 +115,21 @@ func (j *attendJob) runDecode(keys int) {
 	if !j.reserve(int(C.pbs_attend_decode_scratch(j.args.head_dim, j.args.positions, j.args.group))) {
 		return
 	}
-	size := kvHeads * j.blocks * rows * (2 + int(j.args.head_dim))
-	if size > len(j.parts.Data)/4 {
-		if j.parts = j.d.Alloc(kernels.F32, 2*size); j.parts.IsZero() {
-			return
-		}
+	if !j.d.grow(&j.parts, 4*kvHeads*decodeParts*rows*(2+int(j.args.head_dim))) {
+		return
 	}
 	j.d.pool.run(j, j.blocks*kvHeads)
 	j.merge = true
 	j.d.pool.run(j, kvHeads)
 }
 
-// reserve makes room for n bytes of scratch per worker; it grows only when the shape does.
+// attendSet is the set whose kernels attend: those of f32 end with AVX-512.
+func (d *Device) attendSet() C.int { return C.int(d.kernel()) }
+
+// reserve makes room for n bytes of scratch per worker. They depend on heads, not on prompts: at most some MiB in all.
 func (j *attendJob) reserve(n int) bool {
-	if len(j.itemArgs) == 0 {
-		j.itemArgs = make([]C.struct_attend_args, j.d.pool.threads)
-	}
-	n = (n + 4095) &^ 4095
-	if n > j.perWork {
-		j.scratch = j.d.Alloc(kernels.F32, j.d.pool.threads, n/4)
-		if j.perWork = n; j.scratch.IsZero() {
-			j.perWork = 0
-			return false
-		}
-	}
-	return true
+	j.share = roundUp(n, pageBytes)
+	return j.d.grow(&j.scratch, j.share*j.d.pool.threads)
 }
 
 func (j *attendJob) do(w, i int) {
@@ -146,18 +137,18 @@ func (j *attendJob) do(w, i int) {
 	*a = j.args
 	kvHeads := j.kv.K.Dims[0]
 	h, block := i%kvHeads, i/kvHeads
-	scratch := unsafe.Pointer(&j.scratch.Data[w*j.perWork])
+	scratch := unsafe.Pointer(&j.scratch[w*j.share])
 	k, v := headAt(j.kv.K, h), headAt(j.kv.V, h)
 	switch {
 	case j.merge:
 		partRows := int(a.positions*a.group) * (2 + int(a.head_dim))
-		part := (*C.float)(unsafe.Pointer(&j.parts.Data[4*h*j.blocks*partRows]))
+		part := (*C.float)(unsafe.Pointer(&j.parts[4*h*j.blocks*partRows]))
 		C.pbs_attend_merge(a, part, C.int64_t(partRows), C.int64_t(j.blocks), j.at(j.out, 0, h))
 	case j.decode:
 		k0 := block * j.block
 		k1 := min(k0+j.block, int(a.first+a.positions))
 		partRows := int(a.positions*a.group) * (2 + int(a.head_dim))
-		part := (*C.float)(unsafe.Pointer(&j.parts.Data[4*(h*j.blocks+block)*partRows]))
+		part := (*C.float)(unsafe.Pointer(&j.parts[4*(h*j.blocks+block)*partRows]))
 		C.pbs_attend_decode(j.set, a, scratch, j.at(j.q, 0, h), k, v, C.int64_t(k0), C.int64_t(k1), part)
 	default:
 		p0 := (j.blocks - 1 - block) * j.block

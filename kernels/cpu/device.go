@@ -56,6 +56,7 @@ func Open(opt Options) (*Device, error) {
 		return nil, fmt.Errorf("threads %d: want 1 to 1024", threads)
 	}
 	d.pool = newPool(threads, &d.stopped)
+	d.attend, d.sparse = newAttendJob(threads), newSparseJob(threads)
 	return d, nil
 }
 

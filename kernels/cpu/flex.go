@@ -3,12 +3,13 @@ package cpu
 /*
 #cgo noescape pbs_weigh_blocks
 #cgo nocallback pbs_weigh_blocks
+#cgo noescape pbs_keep_pairs
+#cgo nocallback pbs_keep_pairs
 #include "select.h"
 */
 import "C"
 
 import (
-	"fmt"
 	"math"
 	"math/bits"
 	"unsafe"
@@ -21,79 +22,71 @@ const flexTokens = 128
 
 // SelectFlex chooses blocks by a pattern of each head's own; see kernels.Sparse. An item is a head.
 func (d *Device) SelectFlex(p *kernels.Plan, q kernels.Tensor, last int, rule kernels.Flex) {
-	if last < 1 || last > p.Rows || p.Slash.IsZero() || p.Segment != p.Block || p.Permuted {
-		panic(fmt.Sprintf("cpu: flex over %d of %d queries, blocks of %d in segments of %d, distances %v", last, p.Rows, p.Block, p.Segment, p.Slash.Dims))
-	}
+	p.CheckQueries("SelectFlex", d.compute, q)
+	p.CheckLines("SelectFlex")
+	p.CheckLast("SelectFlex", last)
+	rule.Check("SelectFlex")
 	if d.Err() != nil {
 		return
 	}
-	headDim := p.KMean.Cols()
-	j := d.startSparse(p, q, kernels.KV{K: p.KMean})
+	j := d.startSparse(p, q, kernels.KV{})
 	defer j.finish()
-	j.rule, j.flex, j.last, j.heads = kernels.Selection{}, rule, last, q.Cols()/headDim
-	// Weights of keys, blocks, distances and pairs of blocks, and a bit for each; pages of pairs are touched by query-aware heads alone.
-	n, blocks := p.Keys(), p.KeyBlocks()
-	floats := headDim + 2*blocks + max(n, p.QueryBlocks()*blocks)
-	if !j.reserve(4*floats + floats/8 + 64*8) {
-		return
-	}
+	j.rule, j.flex, j.last = kernels.Selection{}, rule, last
+	j.divide(flexScratch(p.Shape()), 0)
 	j.op = (*sparseJob).selectFlex
 	d.pool.run(j, j.heads)
 }
 
-// flexScratch is what a head's choice needs for the moment.
-type flexScratch struct {
+// flexScratch is what flexHead holds.
+func flexScratch(s kernels.PlanShape) int {
+	return 8*((s.Capacity+63)/64+(keyBlocks(s)+63)/64) + 4*(s.HeadDim+3*keyBlocks(s))
+}
+
+// flexHead is what a head's choice needs for the moment.
+type flexHead struct {
+	keys, blocks    []uint64  // a bit each
 	mean            []float32 // of the last queries
 	vertical, slash []float32 // mass of key blocks and of diagonals of blocks
-	weights         []float32 // of pairs of blocks
-	memory          unsafe.Pointer
+	weights         []float32 // of key blocks
 }
 
-func (j *sparseJob) flexScratch(w int) flexScratch {
-	p, at := j.plan, j.scratchOf(w)
-	take := func(n int) []float32 {
-		s := unsafe.Slice((*float32)(at), n)
-		at = unsafe.Add(at, 4*n)
-		return s
+func (j *sparseJob) flexHead(w int) flexHead {
+	at, n, blocks := arena(j.scratchOf(w)), j.plan.Keys(), j.plan.KeyBlocks()
+	return flexHead{
+		keys: take[uint64](&at, (n+63)/64), blocks: take[uint64](&at, (blocks+63)/64), mean: take[float32](&at, j.plan.KMean.Cols()),
+		vertical: take[float32](&at, blocks), slash: take[float32](&at, blocks), weights: take[float32](&at, blocks),
 	}
-	blocks := p.KeyBlocks()
-	s := flexScratch{mean: take(p.KMean.Cols()), vertical: take(blocks), slash: take(blocks), weights: take(p.QueryBlocks() * blocks)}
-	s.memory = unsafe.Add(j.scratchOf(w), roundUp(int(uintptr(at)-uintptr(j.scratchOf(w))), 64))
-	return s
-}
-
-// bits are n cleared bits behind the weights.
-func (s flexScratch) bits(n int) []uint64 {
-	set := unsafe.Slice((*uint64)(s.memory), (n+63)/64)
-	clear(set)
-	return set
 }
 
 func (j *sparseJob) selectFlex(w, h int) {
 	p, n, blocks := j.plan, j.plan.Keys(), j.plan.KeyBlocks()
-	s := j.flexScratch(w)
+	s := j.flexHead(w)
 	rank, slash := j.floats(p.Rank, h, n), j.floats(p.Slash, h, n)
 	j.trueMean(h)
 	sumBlocks(s.vertical, rank, p.Block)
 	sumBlocks(s.slash, slash, p.Block)
-	columns, diagonals := j.budget(s, rank), j.budget(s, slash)
-	aware := j.flex.Gamma < 1 && j.divergence(w, h, s) < j.flex.Tau
-	if aware {
-		columns, diagonals = min(j.flex.Least, blocks), min(j.flex.Least, blocks)
+	columns, diagonals, aware := blocks, blocks, false
+	if j.flex.Gamma < 1 && !hasNaN(s.vertical) {
+		if aware = j.divergence(w, h, s) < j.flex.Tau; aware {
+			columns, diagonals = j.flex.Least, j.flex.Least
+		} else {
+			columns, diagonals = j.budget(s, rank), j.budget(s, slash)
+		}
 	}
 	s.vertical[0], s.slash[blocks-1] = math.MaxFloat32, math.MaxFloat32
-	set := s.bits(blocks)
-	pickHeaviest(s.slash, float64(diagonals), true, set)
+	pickHeaviest(s.slash, 0, blocks, float64(diagonals), true, s.blocks)
 	for row := range p.QueryBlocks() {
-		shiftDown(j.keepRow(h, row), set, blocks-1-row-p.FirstBlock())
+		shiftDown(j.keepRow(h, row), s.blocks, blocks-1-row-p.FirstBlock())
 	}
-	set = s.bits(blocks)
-	pickHeaviest(s.vertical, float64(columns), true, set)
+	clear(s.blocks)
+	pickHeaviest(s.vertical, 0, blocks, float64(columns), true, s.blocks)
 	for row := range p.QueryBlocks() {
-		orUpTo(j.keepRow(h, row), set, row+p.FirstBlock())
+		orUpTo(j.keepRow(h, row), s.blocks, row+p.FirstBlock())
 	}
 	if aware {
-		j.keepPairs(w, h, s)
+		C.pbs_keep_pairs(j.set, j.choose(w), (*C.float)(j.ofHead(p.QMean, h)), (*C.float)(j.ofHead(p.KMean, h)), C.int64_t(p.FirstBlock()),
+			C.int64_t(p.KeyBlocks()), C.double(j.flex.Gamma*float64(p.QueryBlocks())),
+			(*C.uint64_t)(unsafe.Pointer(unsafe.SliceData(j.keepRow(h, 0)))), (*C.float)(unsafe.SliceData(s.weights)))
 	}
 	for row := range p.QueryBlocks() {
 		kept := 0
@@ -129,22 +122,19 @@ func sumBlocks(sums, x []float32, block int) {
 }
 
 // budget is how many blocks the keys or distances that reach Gamma are worth.
-func (j *sparseJob) budget(s flexScratch, mass []float32) int {
-	blocks := j.plan.KeyBlocks()
-	if j.flex.Gamma >= 1 {
-		return blocks
-	}
-	set, count := s.bits(len(mass)), 0
-	pickHeaviest(mass, j.flex.Gamma, false, set)
-	for _, w := range set {
+func (j *sparseJob) budget(s flexHead, mass []float32) int {
+	clear(s.keys)
+	pickHeaviest(mass, 0, len(mass), j.flex.Gamma, false, s.keys)
+	count := 0
+	for _, w := range s.keys {
 		count += bits.OnesCount64(w)
 	}
-	return min(max(count/flexTokens+1, j.flex.Least), blocks)
+	return max(count/flexTokens+1, j.flex.Least)
 }
 
 // divergence is the root of the Jensen-Shannon divergence of the two views of key blocks: the last queries' mean with each
 // block's mean key, and the last queries' probabilities.
-func (j *sparseJob) divergence(w, h int, s flexScratch) float64 {
+func (j *sparseJob) divergence(w, h int, s flexHead) float64 {
 	p, a := j.plan, j.choose(w)
 	a.block, a.segment, a.key_stride = C.int64_t(j.last), C.int64_t(j.last), C.int64_t(j.q.Stride)
 	if a.dtype = C.PBS_F32; j.q.DType == kernels.BF16 {
@@ -166,31 +156,6 @@ func (j *sparseJob) divergence(w, h int, s flexScratch) float64 {
 		}
 	}
 	return math.Sqrt(max(sum, 0))
-}
-
-// keepPairs adds the heaviest pairs of blocks; the one that would pass Gamma is left out, as in the published code.
-func (j *sparseJob) keepPairs(w, h int, s flexScratch) {
-	p, blocks, a := j.plan, j.plan.KeyBlocks(), j.choose(w)
-	clear(s.weights)
-	for row := range p.QueryBlocks() {
-		C.pbs_weigh_blocks(j.set, a, (*C.float)(unsafe.SliceData(j.mean(p.QMean, h, row))), (*C.float)(j.ofHead(p.KMean, h)),
-			C.int64_t(row+p.FirstBlock()+1), (*C.float)(unsafe.SliceData(s.weights[row*blocks:])))
-	}
-	set, lightest := s.bits(len(s.weights)), -1
-	pickHeaviest(s.weights, j.flex.Gamma*float64(p.QueryBlocks()), false, set)
-	for i := range ones(set) {
-		if lightest < 0 || s.weights[i] <= s.weights[lightest] {
-			lightest = i
-		}
-	}
-	if lightest >= 0 {
-		set[lightest/64] &^= 1 << (lightest % 64)
-	}
-	for i := range ones(set) {
-		if row, b := i/blocks, i%blocks; b <= row+p.FirstBlock() {
-			setBit(j.keepRow(h, row), b)
-		}
-	}
 }
 
 // orUpTo adds bits 0..last of src to dst.

@@ -19,3 +19,28 @@ void pbs_spin(const uint32_t *word, uint32_t seen, int64_t n);
 void pbs_advise_huge(void *p, size_t n);
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+// denormals_off makes this thread's floating point take denormal numbers, those below 2^-126, for 0 and yield 0 in their place, until fp_restore is
+// given what it returned. Intel's processors take over a hundred cycles for an instruction that meets one.
+#if defined(__x86_64__)
+typedef uint32_t fp_mode;
+ALWAYS_INLINE fp_mode denormals_off(void) {
+    fp_mode saved = __builtin_ia32_stmxcsr();
+    __builtin_ia32_ldmxcsr(saved | 0x8040);  // DAZ, FTZ
+    return saved;
+}
+ALWAYS_INLINE void fp_restore(fp_mode saved) { __builtin_ia32_ldmxcsr(saved); }
+#elif defined(__aarch64__)
+typedef uint64_t fp_mode;
+ALWAYS_INLINE fp_mode denormals_off(void) {
+    fp_mode saved;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(saved));
+    __asm__ volatile("msr fpcr, %0" : : "r"(saved | 1 << 24));  // FZ
+    return saved;
+}
+ALWAYS_INLINE void fp_restore(fp_mode saved) { __asm__ volatile("msr fpcr, %0" : : "r"(saved)); }
+#else
+typedef int fp_mode;
+ALWAYS_INLINE fp_mode denormals_off(void) { return 0; }
+ALWAYS_INLINE void fp_restore(fp_mode saved) { (void)saved; }
+#endif

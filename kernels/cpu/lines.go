@@ -1,157 +1,64 @@
 package cpu
 
 /*
-#cgo noescape pbs_line_keys
-#cgo nocallback pbs_line_keys
 #cgo noescape pbs_pick_heaviest
 #cgo nocallback pbs_pick_heaviest
-#include "attend_score.h"
 #include "select.h"
 */
 import "C"
 
 import (
-	"fmt"
-	"math"
 	"math/bits"
 	"unsafe"
 
 	"github.com/pbs-run/pbs-run/kernels"
 )
 
-// RankLines sums the last queries' probabilities by key and by distance; see kernels.Sparse. It passes over the keys as RankKeys
-// does. A range of keys adds to distances that the next range adds to as well: these stand apart until all are done.
-func (d *Device) RankLines(p *kernels.Plan, q kernels.Tensor, kv kernels.KV, last int, scale float32) {
-	d.checkPlan(p, q, kv)
-	if last < 1 || last > p.Rows || p.Slash.IsZero() {
-		panic(fmt.Sprintf("cpu: lines of %d of %d queries in a plan with distances %v", last, p.Rows, p.Slash.Dims))
-	}
-	if d.Err() != nil {
-		return
-	}
-	j := d.startSparse(p, q, kv)
-	defer j.finish()
-	j.args.positions, j.args.group, j.args.first = C.int64_t(last), C.int64_t(j.group), C.int64_t(p.Keys()-last)
-	j.args.scale = C.float(scale)
-	j.chunks = (p.Keys() + rankKeys - 1) / rankKeys
-	kvHeads := kv.K.Dims[0]
-	rows := last * j.group
-	if !j.reserve(j.lineScratch() + 4*j.group*(rankKeys+last)) {
-		return
-	}
-	if size := kvHeads * j.chunks * rows * 2; size > len(j.stats.Data)/4 {
-		if j.stats = d.Alloc(kernels.F32, size); j.stats.IsZero() {
-			return
-		}
-	}
-	if size := j.heads * j.chunks * last; size > len(j.beyond.Data)/4 {
-		if j.beyond = d.Alloc(kernels.F32, size); j.beyond.IsZero() {
-			return
-		}
-	}
-	j.op = func(j *sparseJob, w, i int) { j.rankLines(w, i, false) }
-	d.pool.run(j, j.chunks*kvHeads)
-	for h := range kvHeads {
-		j.mergeStats(h, rows, 1/float64(last))
-	}
-	j.op = func(j *sparseJob, w, i int) { j.rankLines(w, i, true) }
-	d.pool.run(j, j.chunks*kvHeads)
-	for c := 1; c < j.chunks; c++ {
-		for h := range j.heads {
-			slash := j.floats(p.Slash, h, p.Keys())[c*rankKeys:]
-			for x, more := range j.beyondOf(c-1, h)[:min(last-1, len(slash))] {
-				slash[x] += more
-			}
-		}
-	}
-}
-
-// lineScratch is where the distances of an item begin in its scratch.
-func (j *sparseJob) lineScratch() int {
-	return roundUp(int(C.pbs_attend_scratch(j.set, j.args.head_dim, j.args.positions*j.args.group)), 64)
-}
-
-// floats are the first n numbers of head h in a tensor [heads, capacity].
-func (j *sparseJob) floats(t kernels.Tensor, h, n int) []float32 {
-	return unsafe.Slice((*float32)(j.ofHead(t, h)), n)
-}
-
-// beyondOf is what range c of keys adds to the distances of range c+1 for query head h.
-func (j *sparseJob) beyondOf(c, h int) []float32 {
-	last := int(j.args.positions)
-	return j.beyond.Float32()[(c*j.heads+h)*last:][:last]
-}
-
-func (j *sparseJob) rankLines(w, i int, sums bool) {
-	a, p := &j.itemArgs[w].attend, j.plan
-	*a = j.args
-	kvHeads := j.kv.K.Dims[0]
-	h, c := i%kvHeads, i/kvHeads
-	last := int(a.positions)
-	k0, k1 := c*rankKeys, min((c+1)*rankKeys, p.Keys())
-	at, out := c, (*C.float)(nil)
-	if sums {
-		at, out = 0, (*C.float)(j.ofHead(p.Rank, h*j.group))
-	}
-	stats := (*C.float)(unsafe.Pointer(unsafe.SliceData(j.statsOf(h, at, last*j.group))))
-	slash := unsafe.Add(j.scratchOf(w), j.lineScratch())
-	C.pbs_attend_begin(j.set, a, j.scratchOf(w), j.rowsAt(j.q, p.Rows-last, h*j.group))
-	C.pbs_line_keys(j.set, a, j.scratchOf(w), headAt(j.kv.K, h), C.int64_t(k0), C.int64_t(k1), stats, out, C.int64_t(p.Rank.Stride),
-		(*C.float)(slash), C.int64_t(rankKeys+last))
-	for g := 0; sums && g < j.group; g++ {
-		from := unsafe.Slice((*float32)(unsafe.Add(slash, 4*g*(rankKeys+last))), k1-k0+last-1)
-		copy(j.floats(p.Slash, h*j.group+g, p.Keys())[k0:k1], from)
-		copy(j.beyondOf(c, h*j.group+g), from[k1-k0:])
-	}
-}
-
 // SelectLines chooses columns and diagonals; see kernels.Sparse. It is work of the size of the prompt per head.
 func (d *Device) SelectLines(p *kernels.Plan, lines kernels.Lines) {
-	if p.Columns.IsZero() || p.Segment != p.Block || p.Permuted {
-		panic(fmt.Sprintf("cpu: columns %v in a plan of blocks of %d in segments of %d", p.Columns.Dims, p.Block, p.Segment))
-	}
+	p.CheckLines("SelectLines")
+	lines.Check("SelectLines")
 	if d.Err() != nil {
 		return
 	}
 	p.Striped = true
-	j := &d.sparse
+	j := d.startSparse(p, kernels.Tensor{}, kernels.KV{})
 	defer j.finish()
-	j.d, j.plan, j.lines, j.heads = d, p, lines, p.Rank.Rows()
-	if !j.reserve(4*p.Keys() + 8*p.KeyBlocks() + 64) {
-		return
-	}
+	j.lines = lines
+	j.divide(linesScratch(p.Shape()), 0)
 	j.op = (*sparseJob).selectLines
 	d.pool.run(j, j.heads)
 }
 
+// linesScratch is a number and two bits for each key block.
+func linesScratch(s kernels.PlanShape) int { return 4*keyBlocks(s) + 16*((keyBlocks(s)+63)/64) + 64 }
+
 func (j *sparseJob) selectLines(w, h int) {
-	p, n := j.plan, j.plan.Keys()
-	scratch := unsafe.Slice((*float32)(j.scratchOf(w)), n)
+	p, n, blocks := j.plan, j.plan.Keys(), j.plan.KeyBlocks()
 	columns, diagonals := j.words(p.Columns, h, n), j.words(p.Diagonals, h, n)
-	copy(scratch, j.floats(p.Rank, h, n))
-	count := min(j.lines.Columns, n)
-	for x := range min(j.lines.Sink, count) {
-		scratch[x] = math.MaxFloat32
+	rank, slash := j.floats(p.Rank, h, n), j.floats(p.Slash, h, n)
+	count := lineCount(rank, j.lines.Columns)
+	sink := min(j.lines.Sink, count)
+	for x := range sink {
+		setBit(columns, x)
 	}
-	pickHeaviest(scratch, float64(count), true, columns)
-	copy(scratch, j.floats(p.Slash, h, n))
-	count = min(j.lines.Diagonals, n)
-	for x := range min(j.lines.Recent, count) {
-		scratch[n-1-x] = math.MaxFloat32
+	pickHeaviest(rank, sink, n, float64(count-sink), true, columns)
+	count = lineCount(slash, j.lines.Diagonals)
+	recent := min(j.lines.Recent, count)
+	for x := range recent {
+		setBit(diagonals, n-1-x)
 	}
-	pickHeaviest(scratch, float64(count), true, diagonals)
+	pickHeaviest(slash, 0, n-recent, float64(count-recent), true, diagonals)
 	reverseBits(diagonals, n)
 
 	// Blocks that hold pairs d positions apart are one diagonal of blocks, or two.
-	blocks := p.KeyBlocks()
-	offsets, single := j.blockBits(w, 0), j.blockBits(w, 1)
+	at := arena(j.scratchOf(w))
+	offsets, single, perBlock := take[uint64](&at, (blocks+63)/64), take[uint64](&at, (blocks+63)/64), take[uint32](&at, blocks)
 	for d := range ones(diagonals) {
 		setBit(offsets, d/p.Block)
 		setBit(offsets, min((d+p.Block-1)/p.Block, blocks-1))
 	}
 	reverseBits(offsets, blocks)
-	perBlock := unsafe.Slice((*uint32)(j.scratchOf(w)), blocks)
-	clear(perBlock)
 	for c := range ones(columns) {
 		perBlock[c/p.Block]++
 		setBit(single, c/p.Block)
@@ -172,12 +79,27 @@ func (j *sparseJob) selectLines(w, h int) {
 	}
 }
 
-// blockBits is a cleared set of key blocks, the i-th in a worker's scratch behind one float per key.
-func (j *sparseJob) blockBits(w, i int) []uint64 {
-	words := (j.plan.KeyBlocks() + 63) / 64
-	set := unsafe.Slice((*uint64)(unsafe.Add(j.scratchOf(w), roundUp(4*j.plan.Keys(), 64)+8*i*words)), words)
-	clear(set)
-	return set
+// lineCount is how many lines of the masses x to keep: all where there are no more than n, or where masses are NaN, which must show in
+// the output.
+func lineCount(x []float32, n int) int {
+	if hasNaN(x) {
+		return len(x)
+	}
+	return min(n, len(x))
+}
+
+// hasNaN reports whether one of the masses x, which are not negative, is NaN.
+func hasNaN(x []float32) bool {
+	sum := float32(0)
+	for _, v := range x {
+		sum += v
+	}
+	return sum != sum
+}
+
+// floats are the first n numbers of head h in a tensor [heads, capacity].
+func (j *sparseJob) floats(t kernels.Tensor, h, n int) []float32 {
+	return unsafe.Slice((*float32)(j.ofHead(t, h)), n)
 }
 
 // keepRow is a row of p.Keep, keptAt the count of what it keeps.
@@ -197,13 +119,13 @@ func (j *sparseJob) words(t kernels.Tensor, h, n int) []uint64 {
 	return w[:(n+63)/64]
 }
 
-// pickHeaviest is pbs_pick_heaviest on slices.
-func pickHeaviest(weights []float32, mass float64, count bool, keep []uint64) {
+// pickHeaviest is pbs_pick_heaviest on slices, for the weights [lo, hi).
+func pickHeaviest(weights []float32, lo, hi int, mass float64, count bool, keep []uint64) {
 	byCount := C.int(0)
 	if count {
 		byCount = 1
 	}
-	C.pbs_pick_heaviest((*C.float)(unsafe.Pointer(unsafe.SliceData(weights))), C.int64_t(len(weights)), C.double(mass), byCount,
+	C.pbs_pick_heaviest((*C.float)(unsafe.Pointer(unsafe.SliceData(weights))), C.int64_t(lo), C.int64_t(hi), C.double(mass), byCount,
 		(*C.uint64_t)(unsafe.Pointer(unsafe.SliceData(keep))))
 }
 

@@ -43,7 +43,9 @@ func selectShape(d *Device, segment, rows, first, heads, kvHeads, dim int) (p *k
 			t.Data[i] += 3 // times 2⁶, so that scores differ, yet few probabilities are denormal, which are slow
 		}
 	}
-	shape := kernels.PlanShape{Heads: heads, HeadDim: dim, Capacity: first + rows, Rows: rows, Block: 64, Segment: segment, Lines: true}
+	shape := kernels.PlanShape{
+		Heads: heads, KVHeads: kvHeads, HeadDim: dim, Capacity: first + rows, Rows: rows, Block: 64, Segment: segment, Stride: 8, Lines: true,
+	}
 	p = kernels.NewPlan(d, shape)
 	p.Begin(first, rows)
 	return p, q, kv

@@ -10,33 +10,61 @@ ALWAYS_INLINE uint32_t bits_of(float f) {
     return u;
 }
 
-// heaviest_bits finds the bits of the lightest weight needed, eight at a time from the top: among the weights that share the
-// bits found so far, buckets are passed from the heaviest down until their mass reaches what is missing. *missing
-// becomes what weights of exactly these bits have to bring.
-static uint32_t heaviest_bits(const float *weights, int64_t n, double *missing, int count) {
-    uint32_t found = 0;
-    for (int shift = 24; shift >= 0; shift -= 8) {
-        double mass[256] = {0};
-        for (int64_t i = 0; i < n; i++) {
-            uint32_t u = bits_of(weights[i]);
-            if (shift == 24 || u >> (shift + 8) == found) mass[u >> shift & 255] += count ? 1 : weights[i];
-        }
-        int b = 255;
-        for (; b > 0 && mass[b] < *missing; b--) *missing -= mass[b];
-        found = found << 8 | (uint32_t)b;
-    }
-    return found;
-}
+// heaviest finds the bits of the lightest weight needed, eight at a time from the top: among the weights that share the
+// bits found so far, buckets are passed from the heaviest down until their mass reaches what is missing, which becomes
+// what weights of exactly these bits have to bring. Each round is shown all weights, and then ends.
+struct heaviest {
+    double missing, mass[256];
+    uint32_t found;
+    int shift, count;  // with count, each weighs one
+};
 
-void pbs_pick_heaviest(const float *weights, int64_t n, double mass, int count, uint64_t *keep) {
-    if (n == 0 || mass <= 0) return;
-    int all = !(mass < (double)INFINITY);
-    uint32_t least = all ? 0 : heaviest_bits(weights, n, &mass, count);
+ALWAYS_INLINE void heaviest_see(struct heaviest *h, const float *weights, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         uint32_t u = bits_of(weights[i]);
-        if (!all && (u < least || (u == least && mass <= 0))) continue;
-        if (u == least) mass -= count ? 1 : weights[i];
-        keep[i / 64] |= (uint64_t)1 << (i % 64);
+        if (h->shift == 24 || u >> (h->shift + 8) == h->found) h->mass[u >> h->shift & 255] += h->count ? 1 : weights[i];
+    }
+}
+
+static void heaviest_end_round(struct heaviest *h) {
+    int b = 255;
+    for (; b > 0 && h->mass[b] < h->missing; b--) h->missing -= h->mass[b];
+    h->found = h->found << 8 | (uint32_t)b;
+    h->shift -= 8;
+    memset(h->mass, 0, sizeof h->mass);
+}
+
+ALWAYS_INLINE void select_set(uint64_t *keep, int64_t j) { keep[j / 64] |= (uint64_t)1 << (j % 64); }
+
+void pbs_pick_heaviest(const float *weights, int64_t lo, int64_t hi, double mass, int count, uint64_t *keep) {
+    if (lo >= hi || mass <= 0) return;
+    int all = !(mass < (double)INFINITY);
+    struct heaviest h = {.missing = mass, .shift = 24, .count = count};
+    while (!all && h.shift >= 0) heaviest_see(&h, weights + lo, hi - lo), heaviest_end_round(&h);
+    for (int64_t i = lo; i < hi; i++) {
+        uint32_t u = bits_of(weights[i]);
+        if (!all && (u < h.found || (u == h.found && h.missing <= 0))) continue;
+        if (u == h.found) h.missing -= count ? 1 : weights[i];
+        select_set(keep, i);
+    }
+}
+
+void pbs_keep_pairs(int isa, const struct select_args *a, const float *q, const float *k, int64_t i0, int64_t i1, double mass, uint64_t *keep,
+                    float *weights) {
+    struct heaviest h = {.missing = mass, .shift = 24};
+    for (int last = 0; !last;) {
+        last = h.shift < 0;
+        for (int64_t i = i0; i < i1; i++) {
+            pbs_weigh_blocks(isa, a, q + (i - i0) * a->head_dim, k, i + 1, weights);
+            int nan = weights[0] != weights[0];
+            if (!last && !nan) heaviest_see(&h, weights, i + 1);
+            for (int64_t j = 0; last && j <= i; j++) {
+                uint32_t u = bits_of(weights[j]);
+                // The pair that would reach the mass is left out, and so are all others of its weight.
+                if (nan || u > h.found || (u == h.found && (h.missing -= weights[j]) > 0)) select_set(keep + (i - i0) * a->words, j);
+            }
+        }
+        if (!last) heaviest_end_round(&h);
     }
 }
 
@@ -47,8 +75,6 @@ int64_t pbs_first_block(const struct select_args *a, const uint16_t *perm, int64
     return first / a->block;
 }
 
-ALWAYS_INLINE void select_set(uint64_t *keep, int64_t j) { keep[j / 64] |= (uint64_t)1 << (j % 64); }
-
 static void keep_heaviest_left(const float *weights, int64_t n, uint64_t *keep) {
     int64_t best = -1;
     for (int64_t j = 0; j < n; j++)
@@ -58,20 +84,21 @@ static void keep_heaviest_left(const float *weights, int64_t n, uint64_t *keep) 
 
 void pbs_choose_blocks(const struct select_args *a, int64_t first, int64_t i, float *weights, uint64_t *keep, uint32_t *kept) {
     int64_t blocks = (a->keys + a->block - 1) / a->block, per = a->segment / a->block, own = i / per * per, n = a->own ? i + 1 : own;
+    int all = i >= blocks - a->last;
     double sum = 0;
     for (int64_t j = 0; j < n; j++) sum += weights[j];
     memset(keep, 0, a->words * 8);
-    if (a->density > 0) {
+    if (a->density > 0 && !all) {
         for (int64_t j = own; j < n; j++) weights[j] = INFINITY;  // what is kept anyway comes before all others
         if (a->keep_first && first < n) weights[first] = INFINITY;
-        pbs_pick_heaviest(weights, n, rint(a->density * (i + 1)) - (a->own ? 0 : i - own + 1), 1, keep);
+        pbs_pick_heaviest(weights, 0, n, rint(a->density * (i + 1)) - (a->own ? 0 : i - own + 1), 1, keep);
     } else {
         double mass = a->tau * sum;
         if (mass == 0) mass = __DBL_MIN__;  // tau 0 keeps the heaviest
         if (a->counted && a->keep_first && first < own && i >= a->surplus) mass -= weights[first], weights[first] = 0;
         for (int64_t j = own; a->counted && j < n; j++) mass -= weights[j], weights[j] = 0;
-        if (a->tau >= 1 || !(sum < INFINITY)) mass = INFINITY;  // a NaN among the scores must show in the output
-        pbs_pick_heaviest(weights, n, mass, 0, keep);
+        if (all || a->tau >= 1 || !(sum < INFINITY)) mass = INFINITY;  // a NaN among the scores must show in the output
+        pbs_pick_heaviest(weights, 0, n, mass, 0, keep);
         if (i < a->surplus) keep_heaviest_left(weights, n, keep);
     }
     if (a->keep_first) select_set(keep, first);

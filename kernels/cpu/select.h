@@ -15,6 +15,7 @@ struct select_args {
     int32_t keep_first;  // always keep the block that holds key 0
     int32_t counted;     // the blocks that are kept always count towards tau before all others
     int64_t surplus;     // query blocks before this one keep a block more than tau needs, and only their own is counted
+    int64_t last;        // so many of the last query blocks keep all
     int64_t words;       // of a row of keep
 };
 
@@ -49,9 +50,16 @@ int64_t pbs_first_block(const struct select_args *a, const uint16_t *perm, int64
 // read and some overwritten, are none of them negative; first is the block that holds key 0.
 void pbs_choose_blocks(const struct select_args *a, int64_t first, int64_t i, float *weights, uint64_t *keep, uint32_t *kept);
 
-// pbs_pick_heaviest sets the bits of the fewest of n weights, none negative, that together reach `mass`, heaviest first and
+// pbs_pick_heaviest sets the bits of the fewest of the weights [lo, hi), none negative, that together reach `mass`, heaviest first and
 // among equals the first; all of them where they fall short. With count, each weighs one towards mass.
-void pbs_pick_heaviest(const float *weights, int64_t n, double mass, int count, uint64_t *keep);
+void pbs_pick_heaviest(const float *weights, int64_t lo, int64_t hi, double mass, int count, uint64_t *keep);
+
+// pbs_keep_pairs sets, for query blocks [i0, i1) from the pooled queries q [i1-i0][head_dim], the bits of those pairs with a key block up to
+// their own that together stay below `mass`, heaviest first; they weigh the softmax of the query block's scores. A query block whose
+// scores are NaN keeps all. keep is the row of i0, and weights holds as many floats as there are key blocks: pairs are weighed anew in
+// each of five passes, as there may be millions.
+void pbs_keep_pairs(int isa, const struct select_args *a, const float *q, const float *k, int64_t i0, int64_t i1, double mass, uint64_t *keep,
+                    float *weights);
 
 // pbs_sort_segments writes for each segment of `sorted` scores the places by descending score; equal ones keep their order.
 // scratch holds 4 * segment dwords.

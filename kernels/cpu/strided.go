@@ -19,7 +19,6 @@ package cpu
 import "C"
 
 import (
-	"fmt"
 	"math"
 	"unsafe"
 
@@ -32,10 +31,9 @@ const stridedRows = 512
 // SelectStrided scores blocks along antidiagonals and chooses among them; see kernels.Sparse. An item scores some query blocks
 // against all keys in its scratch and chooses at once, so that the scores of all blocks never stand in memory together.
 func (d *Device) SelectStrided(p *kernels.Plan, q kernels.Tensor, kv kernels.KV, stride int, rule kernels.Selection, spans []kernels.Span) {
-	d.checkPlan(p, q, kv)
-	if stride < 1 || p.Block%stride != 0 {
-		panic(fmt.Sprintf("cpu: strides of %d in blocks of %d", stride, p.Block))
-	}
+	p.CheckInputs("SelectStrided", d.compute, q, kv)
+	p.CheckSpans("SelectStrided", spans)
+	p.CheckStride("SelectStrided", stride)
 	if d.Err() != nil {
 		return
 	}
@@ -43,24 +41,44 @@ func (d *Device) SelectStrided(p *kernels.Plan, q kernels.Tensor, kv kernels.KV,
 	defer j.finish()
 	j.rule, j.stride = rule, stride
 	j.args.scale = C.float(1 / math.Sqrt(float64(j.args.head_dim)) / float64(stride))
+	group := 1
 	if !p.Permuted { // heads that share keys also share their packed tiles
-		j.args.group = C.int64_t(j.group)
+		group = j.group
 	}
-	group := int(j.args.group)
+	j.args.group = C.int64_t(group)
+	j.divide(d.stridedScratch(p.Shape()), 0)
 	j.op = (*sparseJob).selectStrided
-	for _, j.span = range j.blockSpans(spans) {
+	j.span = kernels.Span{}
+	for _, s := range spans {
+		j.span = p.Blocks(s, j.span.Hi)
 		blocks := j.span.Hi - j.span.Lo
-		j.chunk = max(1, min(stridedRows/(group*p.Block/stride), (blocks*j.heads/group+8*d.pool.threads-1)/(8*d.pool.threads)))
-		j.chunks = (blocks + j.chunk - 1) / j.chunk
-		args := &j.itemArgs[0]
-		args.attend = j.args
-		args.attend.positions = C.int64_t(j.chunk * p.Block)
-		j.describe(args, 0)
-		if !j.reserve(roundUp(int(C.pbs_strided_scratch(j.set, &args.attend, &args.blocks, &args.strided)), 64) + 4*group*j.chunk*p.KeyBlocks()) {
-			return
+		j.chunk = min(stridedChunk(p.Shape(), group), (blocks*j.heads/group+8*d.pool.threads-1)/(8*d.pool.threads))
+		if blocks > 0 {
+			j.chunks = (blocks + j.chunk - 1) / j.chunk
+			d.pool.run(j, j.chunks*(j.heads/group))
 		}
-		d.pool.run(j, j.chunks*(j.heads/group))
 	}
+}
+
+// stridedChunk is how many query blocks an item of group heads takes at most.
+func stridedChunk(s kernels.PlanShape, group int) int {
+	return max(1, stridedRows/(group*s.Block/s.Stride))
+}
+
+// stridedScratch is what an item works in, of the heads that share keys or of one, and the weights of its query blocks.
+func (d *Device) stridedScratch(s kernels.PlanShape) int {
+	most := 0
+	for _, group := range [...]int{1, s.Heads / s.KVHeads} {
+		chunk := stridedChunk(s, group)
+		a := C.struct_attend_args{head_dim: C.int64_t(s.HeadDim), group: C.int64_t(group), positions: C.int64_t(chunk * s.Block)}
+		b := C.struct_attend_blocks{block: C.int64_t(s.Block), keys: C.int64_t(s.Capacity)}
+		most = max(most, d.stridedTile(&a, &b, &C.struct_attend_strided{stride: C.int64_t(s.Stride)})+4*group*chunk*keyBlocks(s))
+	}
+	return most
+}
+
+func (d *Device) stridedTile(a *C.struct_attend_args, b *C.struct_attend_blocks, s *C.struct_attend_strided) int {
+	return roundUp(int(C.pbs_strided_scratch(d.attendSet(), a, b, s)), 64)
 }
 
 // describe fills in what an item says of the plan and the stride; h is its first query head.
@@ -93,7 +111,7 @@ func (j *sparseJob) selectStrided(w, i int) {
 	for c0, keys := 0, (end+j.stride-1)/j.stride; c0 < keys && !j.d.stopped.Load(); c0 += rankKeys {
 		C.pbs_strided_keys(j.set, a, b, s, scratch, k, C.int64_t(c0), C.int64_t(min(c0+rankKeys, keys)))
 	}
-	weights := unsafe.Add(scratch, roundUp(int(C.pbs_strided_scratch(j.set, a, b, s)), 64))
+	weights := unsafe.Add(scratch, j.d.stridedTile(a, b, s))
 	C.pbs_strided_end(j.set, a, b, s, scratch, (*C.float)(weights))
 	choose := j.choose(w)
 	for g := range group {

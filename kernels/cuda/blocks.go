@@ -9,7 +9,7 @@ type columnArgs struct {
 
 // AttendBlocks attends to the kept blocks; see kernels.Sparse.
 func (d *Device) AttendBlocks(out, q kernels.Tensor, kv kernels.KV, p *kernels.Plan, spans []kernels.Span) {
-	checkPlan(p, q, kv)
+	p.CheckAttend(kernels.BF16, out, q, kv, spans)
 	checkAttend(out, q, kv, p.First)
 	if d.failed() {
 		return
@@ -25,6 +25,9 @@ func (d *Device) AttendBlocks(out, q kernels.Tensor, kv kernels.KV, p *kernels.P
 		launch(d, "list_columns", grid{r.heads, 1, 1, 1024, warpScratch}, &list)
 	}
 	for _, s := range spans {
+		if s.Lo == s.Hi {
+			continue
+		}
 		a := d.attendArgs(out, r, p.First, s)
 		a.perm, a.permStride, _ = permOf(p)
 		a.keep, a.words, a.keepHeadStride = p.Keep.Addr, int32(p.Keep.Stride), int64(p.Keep.Dims[1]*p.Keep.Stride)

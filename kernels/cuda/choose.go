@@ -1,7 +1,6 @@
 package cuda
 
 import (
-	"fmt"
 	"math"
 
 	"github.com/pbs-run/pbs-run/kernels"
@@ -16,10 +15,10 @@ type blockScoreArgs struct {
 }
 
 type chooseArgs struct {
-	weights, perm, keep, kept                                                                                      uintptr
-	stride, permStride, keepHeadStride, keptHeadStride                                                             int64
-	tau, density                                                                                                   float64
-	head0, row0, rows, firstBlock, block, segment, blocks, words, sorted, scores, own, keepFirst, counted, surplus int32
+	weights, perm, keep, kept                                                                                            uintptr
+	stride, permStride, keepHeadStride, keptHeadStride                                                                   int64
+	tau, density                                                                                                         float64
+	head0, row0, rows, firstBlock, block, segment, blocks, words, sorted, scores, own, keepFirst, counted, surplus, last int32
 }
 
 type stridedArgs struct {
@@ -43,7 +42,7 @@ func chooser(p *kernels.Plan, rule kernels.Selection) chooseArgs {
 	a := chooseArgs{
 		keep: p.Keep.Addr, kept: p.Kept.Addr, keepHeadStride: int64(p.Keep.Dims[1] * p.Keep.Stride), keptHeadStride: int64(p.Kept.Stride),
 		tau: rule.Tau, density: rule.Density, firstBlock: int32(p.FirstBlock()), block: int32(p.Block), segment: int32(p.Segment),
-		blocks: int32(p.KeyBlocks()), words: int32(p.Keep.Stride), surplus: int32(rule.Surplus),
+		blocks: int32(p.KeyBlocks()), words: int32(p.Keep.Stride), surplus: int32(rule.Surplus), last: int32(min(rule.Last, p.KeyBlocks())),
 		own: flag(rule.Own), keepFirst: flag(rule.KeepFirst), counted: flag(rule.Counted), stride: int64(p.KeyBlocks()),
 	}
 	var sorted int64
@@ -66,6 +65,8 @@ func rowsAtATime(heads int, bytes int64) int {
 
 // SelectBlocks fills p.Keep and p.Kept; see kernels.Sparse.
 func (d *Device) SelectBlocks(p *kernels.Plan, rule kernels.Selection, spans []kernels.Span) {
+	p.Check("SelectBlocks")
+	p.CheckSpans("SelectBlocks", spans)
 	if d.failed() {
 		return
 	}
@@ -73,14 +74,16 @@ func (d *Device) SelectBlocks(p *kernels.Plan, rule kernels.Selection, spans []k
 	step := rowsAtATime(heads, 4*int64(blocks))
 	a := chooser(p, rule)
 	a.scores = 1
-	for _, s := range blockSpans(p, spans) {
+	var s kernels.Span
+	for _, rows := range spans {
+		s = p.Blocks(rows, s.Hi)
 		for lo := s.Lo; lo < s.Hi; lo += step {
-			rows := min(step, s.Hi-lo)
+			n := min(step, s.Hi-lo)
 			a.weights = d.reserve(scratchWeights, int64(heads)*int64(min(step, s.Hi-s.Lo))*int64(blocks)*4)
-			a.row0, a.rows = int32(lo), int32(rows)
-			d.scoreBlocks(p, dim, a.weights, 0, 0, heads, lo, rows, blocks)
+			a.row0, a.rows = int32(lo), int32(n)
+			d.scoreBlocks(p, dim, a.weights, 0, 0, heads, lo, n, blocks)
 			chosen := a
-			launch(d, "choose_blocks", grid{rows, heads, 1, 256, pickBytes}, &chosen)
+			launch(d, "choose_blocks", grid{n, heads, 1, 256, pickBytes}, &chosen)
 		}
 	}
 }
@@ -96,10 +99,9 @@ func (d *Device) scoreBlocks(p *kernels.Plan, dim int, out, flags uintptr, head,
 
 // SelectStrided fills p.Keep and p.Kept by scores along antidiagonals; see kernels.Sparse.
 func (d *Device) SelectStrided(p *kernels.Plan, q kernels.Tensor, kv kernels.KV, stride int, rule kernels.Selection, spans []kernels.Span) {
-	checkPlan(p, q, kv)
-	if stride < 1 || p.Block%stride != 0 {
-		panic(fmt.Sprintf("cuda: strides of %d in blocks of %d", stride, p.Block))
-	}
+	p.CheckInputs("SelectStrided", kernels.BF16, q, kv)
+	p.CheckSpans("SelectStrided", spans)
+	p.CheckStride("SelectStrided", stride)
 	if d.failed() {
 		return
 	}
@@ -115,7 +117,9 @@ func (d *Device) SelectStrided(p *kernels.Plan, q kernels.Tensor, kv kernels.KV,
 		c: scaleOf(r.dim) / float32(stride),
 	}
 	a.perm, a.permStride, a.sorted = permOf(p)
-	for _, s := range blockSpans(p, spans) {
+	var s kernels.Span
+	for _, rows := range spans {
+		s = p.Blocks(rows, s.Hi)
 		for lo := s.Lo; lo < s.Hi; lo += step {
 			n := min(step, s.Hi-lo)
 			from := max((lo+p.FirstBlock())*p.Block, p.First)

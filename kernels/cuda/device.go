@@ -265,8 +265,11 @@ func (d *Device) Close() error {
 	return errors.Join(errs...)
 }
 
-// Scratch bounds the memory that operations on that many keys take beside the caller's tensors: scores and weights of blocks, or one
+// Scratch is nothing: operations work in memory of the device, which Workspace bounds.
+func (d *Device) Scratch(kernels.PlanShape) int64 { return 0 }
+
+// Workspace bounds the memory that operations on that many keys take beside the caller's tensors: scores and weights of blocks, or one
 // head's scores of 128 ranking queries where that is more, what cuBLASLt uses, the pieces of SwiGLU, and some to spare.
-func (d *Device) Scratch(keys int) int64 {
+func (d *Device) Workspace(keys int) int64 {
 	return 2*scoreBytes + 512*int64(keys) + combineBytes + 64<<20 + 256<<20
 }

@@ -167,7 +167,7 @@ func testGoldenPBS(t *testing.T, d *Device, most int) {
 						copy(rows[(i*c.Heads+h)*c.Dim:][:c.Dim], q[(h*c.Len+i)*c.Dim:])
 					}
 				}
-				p := kernels.NewPlan(dev, m.Layout().Shape(kernels.PlanShape{Heads: c.Heads, HeadDim: c.Dim, Capacity: c.Len, Rows: c.Len}))
+				p := kernels.NewPlan(dev, m.Layout().Shape(kernels.PlanShape{Heads: c.Heads, KVHeads: c.KVHeads, HeadDim: c.Dim, Capacity: c.Len, Rows: c.Len}))
 				out := dev.Alloc(dev.Compute(), c.Len, c.Heads*c.Dim)
 				kv := kernels.KV{K: put(k, kernels.BF16, c.KVHeads, c.Len, c.Dim), V: put(v, kernels.BF16, c.KVHeads, c.Len, c.Dim)}
 				attention.Prefill(dev, m, p, out, put(rows, dev.Compute(), c.Len, c.Heads*c.Dim), kv, 0, []kernels.Span{{Lo: 0, Hi: c.Len}})

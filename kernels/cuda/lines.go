@@ -1,7 +1,6 @@
 package cuda
 
 import (
-	"fmt"
 	"math"
 
 	"github.com/pbs-run/pbs-run/kernels"
@@ -23,9 +22,8 @@ type flexArgs struct {
 
 // SelectLines chooses columns and diagonals; see kernels.Sparse.
 func (d *Device) SelectLines(p *kernels.Plan, lines kernels.Lines) {
-	if p.Columns.IsZero() || p.Segment != p.Block || p.Permuted {
-		panic(fmt.Sprintf("cuda: columns %v in a plan of blocks of %d in segments of %d", p.Columns.Dims, p.Block, p.Segment))
-	}
+	p.CheckLines("SelectLines")
+	lines.Check("SelectLines")
 	if d.failed() {
 		return
 	}
@@ -48,9 +46,10 @@ func (d *Device) SelectLines(p *kernels.Plan, lines kernels.Lines) {
 
 // SelectFlex chooses blocks by a pattern of each head's own; see kernels.Sparse.
 func (d *Device) SelectFlex(p *kernels.Plan, q kernels.Tensor, last int, rule kernels.Flex) {
-	if last < 1 || last > p.Rows || p.Slash.IsZero() || p.Segment != p.Block || p.Permuted {
-		panic(fmt.Sprintf("cuda: flex over %d of %d queries, blocks of %d in segments of %d, distances %v", last, p.Rows, p.Block, p.Segment, p.Slash.Dims))
-	}
+	p.CheckQueries("SelectFlex", kernels.BF16, q)
+	p.CheckLines("SelectFlex")
+	p.CheckLast("SelectFlex", last)
+	rule.Check("SelectFlex")
 	if d.failed() {
 		return
 	}

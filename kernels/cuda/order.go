@@ -1,7 +1,6 @@
 package cuda
 
 import (
-	"fmt"
 	"math/bits"
 
 	"github.com/pbs-run/pbs-run/kernels"
@@ -44,7 +43,7 @@ func headsAtATime(heads int, bytes int64) int {
 
 // RankKeys fills p.Rank; see kernels.Sparse.
 func (d *Device) RankKeys(p *kernels.Plan, q kernels.Tensor, kv kernels.KV) {
-	checkPlan(p, q, kv)
+	p.CheckInputs("RankKeys", kernels.BF16, q, kv)
 	if p.Sorted() == 0 || d.failed() {
 		return
 	}
@@ -54,10 +53,9 @@ func (d *Device) RankKeys(p *kernels.Plan, q kernels.Tensor, kv kernels.KV) {
 
 // RankLines fills p.Rank and p.Slash; see kernels.Sparse.
 func (d *Device) RankLines(p *kernels.Plan, q kernels.Tensor, kv kernels.KV, last int, scale float32) {
-	checkPlan(p, q, kv)
-	if last < 1 || last > p.Rows || p.Slash.IsZero() {
-		panic(fmt.Sprintf("cuda: lines of %d of %d queries in a plan with distances %v", last, p.Rows, p.Slash.Dims))
-	}
+	p.CheckInputs("RankLines", kernels.BF16, q, kv)
+	p.CheckLines("RankLines")
+	p.CheckLast("RankLines", last)
 	if !d.failed() {
 		d.lines(p, q, kv, last, p.Keys(), true, scale*1.4426950408889634)
 	}
@@ -96,6 +94,7 @@ const sortShared = 8192
 
 // SortKeys fills p.Perm; see kernels.Sparse.
 func (d *Device) SortKeys(p *kernels.Plan) {
+	p.Check("SortKeys")
 	if p.Sorted() == 0 || d.failed() {
 		return
 	}
@@ -116,7 +115,8 @@ func powerOfTwo(n int) int { return 1 << bits.Len(uint(n-1)) }
 
 // PoolBlocks fills p.QMean and p.KMean; see kernels.Sparse.
 func (d *Device) PoolBlocks(p *kernels.Plan, q kernels.Tensor, kv kernels.KV, spans []kernels.Span) {
-	checkPlan(p, q, kv)
+	p.CheckInputs("PoolBlocks", kernels.BF16, q, kv)
+	p.CheckSpans("PoolBlocks", spans)
 	dim, heads := kv.K.Cols(), p.Rank.Rows()
 	keys := &poolArgs{
 		out: p.KMean.Addr, x: kv.K.Addr, xStride: int64(kv.K.Stride), xHeadStride: int64(kv.K.Dims[1] * kv.K.Stride),
@@ -125,7 +125,11 @@ func (d *Device) PoolBlocks(p *kernels.Plan, q kernels.Tensor, kv kernels.KV, sp
 	}
 	keys.perm, keys.permStride, keys.sorted = permOf(p)
 	launch(d, "pool_blocks", grid{p.KeyBlocks(), heads, 1, 128, 0}, keys)
-	for _, s := range blockSpans(p, spans) {
+	var s kernels.Span
+	for _, rows := range spans {
+		if s = p.Blocks(rows, s.Hi); s.Lo == s.Hi {
+			continue
+		}
 		launch(d, "pool_blocks", grid{s.Hi - s.Lo, heads, 1, 128, 0}, &poolArgs{
 			out: p.QMean.Addr + uintptr(4*s.Lo*p.QMean.Stride), x: q.Addr, xStride: int64(q.Stride), xHeadStride: int64(dim),
 			outHeadStride: int64(p.QMean.Dims[1] * p.QMean.Stride), outStride: int64(p.QMean.Stride), lo: int64(p.First), hi: int64(p.Keys()),
@@ -140,30 +144,4 @@ func permOf(p *kernels.Plan) (at uintptr, stride, sorted int64) {
 		return 0, 0, 0
 	}
 	return p.Perm.Addr, int64(p.Perm.Stride), int64(p.Sorted())
-}
-
-// blockSpans are the ranges of query blocks, counted from the first, that meet spans of rows; none twice.
-func blockSpans(p *kernels.Plan, spans []kernels.Span) []kernels.Span {
-	var out []kernels.Span
-	for _, s := range spans {
-		lo, hi := (p.First+s.Lo)/p.Block-p.FirstBlock(), (p.First+s.Hi-1)/p.Block-p.FirstBlock()+1
-		if n := len(out); n > 0 && lo < out[n-1].Hi {
-			lo = out[n-1].Hi
-		}
-		if lo < hi {
-			out = append(out, kernels.Span{Lo: lo, Hi: hi})
-		}
-	}
-	return out
-}
-
-func checkPlan(p *kernels.Plan, q kernels.Tensor, kv kernels.KV) {
-	headDim, kvHeads := kv.K.Cols(), kv.K.Dims[0]
-	heads := q.Cols() / headDim
-	switch {
-	case q.Rows() != p.Rows || p.Rows < 1 || p.First < 0 || p.Keys() > kv.K.Rows() || p.Keys() > p.Rank.Cols():
-		panic(fmt.Sprintf("cuda: plan of %d rows at %d for q %v, keys %v and a capacity of %d", p.Rows, p.First, q.Dims, kv.K.Dims, p.Rank.Cols()))
-	case q.DType != kernels.BF16 || q.Cols()%(headDim*kvHeads) != 0 || heads != p.Rank.Rows() || headDim != p.KMean.Cols() || p.QueryBlocks() > p.QMean.Rows():
-		panic(fmt.Sprintf("cuda: plan of %v means, %v queries for q %v %v and keys %v", p.KMean.Dims, p.QMean.Dims, q.DType, q.Dims, kv.K.Dims))
-	}
 }

@@ -2,7 +2,6 @@ package cuda
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -90,15 +89,6 @@ func TestChunks(t *testing.T) {
 	}
 }
 
-func TestBlockSpans(t *testing.T) {
-	p := &kernels.Plan{Block: 16}
-	p.Begin(40, 100) // blocks 2 to 8
-	got := fmt.Sprint(blockSpans(p, []kernels.Span{{Lo: 0, Hi: 1}, {Lo: 2, Hi: 8}, {Lo: 9, Hi: 30}, {Lo: 99, Hi: 100}}))
-	if want := "[{0 1} {1 3} {6 7}]"; got != want {
-		t.Errorf("%s, want %s", got, want)
-	}
-}
-
 // TestWideOffsets: addresses of the last head at 512K tokens and more lie beyond 2³¹ elements (a fault that 32-bit offsets would make).
 func TestWideOffsets(t *testing.T) {
 	const keys = 1 << 20
@@ -144,22 +134,14 @@ func TestWideOffsetsRun(t *testing.T) {
 // TestWidePlan: the bits and the order of the last head, at a million keys.
 func TestWidePlan(t *testing.T) {
 	const keys, heads, dim, block = 1 << 20, 32, 128, 128
-	tensor := func(dt kernels.DType, dims ...int) kernels.Tensor {
-		x := kernels.Outline(dt, dims...)
-		x.Addr = 1 << 40
-		return x
-	}
-	p := &kernels.Plan{
-		Block: block, Segment: 2 * block, Rank: tensor(kernels.F32, heads, keys), Perm: tensor(kernels.U16, heads, keys), QMean: tensor(kernels.F32, heads, keys/block, dim),
-		KMean: tensor(kernels.F32, heads, keys/block, dim), Keep: tensor(kernels.U64, heads, keys/block, keys/block/64), Kept: tensor(kernels.U32, heads, keys/block),
-	}
-	p.Begin(0, keys)
-	p.Permuted = true
 	drv := &wideDriver{}
 	d := &Device{drv: drv, kernels: map[string]loaded{}, props: Info{SMs: 132, Shared: 227 << 10}}
-	q, kv := tensor(kernels.BF16, keys, heads*dim), tensor(kernels.BF16, heads, keys, dim)
+	p := kernels.NewPlan(d, kernels.PlanShape{Heads: heads, KVHeads: heads, HeadDim: dim, Capacity: keys, Rows: keys, Block: block, Segment: 2 * block})
+	p.Begin(0, keys)
+	p.Permuted = true
+	q, kv := d.Alloc(kernels.BF16, keys, heads*dim), d.Alloc(kernels.BF16, heads, keys, dim)
 	d.AttendBlocks(q, q, kernels.KV{K: kv, V: kv}, p, p.Whole())
-	if a := drv.args; a.keepHeadStride*(heads-1) != (heads-1)*keys/block*(keys/block/64) || a.permStride*(heads-1) != (heads-1)*keys || a.kvHeadStride*(heads-1) != (heads-1)*keys*dim {
+	if a := drv.args; a.keepHeadStride*(heads-1) != int64(heads-1)*int64(p.Keep.Dims[1])*keys/block/64 || a.permStride*(heads-1) != (heads-1)*keys || a.kvHeadStride*(heads-1) != (heads-1)*keys*dim {
 		t.Errorf("%+v", a)
 	}
 	if drv.grid.x != keys/128 || drv.grid.y != heads {
@@ -215,7 +197,6 @@ func (m *mapDriver) tensorMap(s mapShape) (tensorMap, error) {
 	m.maps++
 	return tensorMap{}, nil
 }
-func (m *mapDriver) clear(at uintptr, n int64) error { return nil }
 func (m *mapDriver) launch(kernel uintptr, g grid, args unsafe.Pointer, size uintptr) error {
 	return nil
 }

@@ -134,7 +134,7 @@ func (c tmaCase) String() string {
 // plan makes a plan with random blocks, columns and order.
 func (c tmaCase) plan(d *Device, rng *rand.Rand) *kernels.Plan {
 	keys := c.first + c.rows
-	p := kernels.NewPlan(d, kernels.PlanShape{Heads: c.heads, HeadDim: c.dim, Block: c.block, Segment: c.segment, Rows: c.rows, Capacity: keys, Lines: c.striped})
+	p := kernels.NewPlan(d, kernels.PlanShape{Heads: c.heads, KVHeads: c.kvHeads, HeadDim: c.dim, Block: c.block, Segment: c.segment, Rows: c.rows, Capacity: keys, Lines: c.striped})
 	p.Begin(c.first, c.rows)
 	bits := make([]byte, p.Keep.Bytes())
 	for i := range bits {

@@ -21,6 +21,12 @@ func choose(p *kernels.Plan, i int, w []float64, first int, rule kernels.Selecti
 			slack = min(slack, (w[a]-w[b])/(w[a]+w[b]))
 		}
 	}
+	if i >= p.KeyBlocks()-rule.Last {
+		for j := range keep {
+			keep[j] = j < len(w) || always(j)
+		}
+		return keep, slack
+	}
 	order, taken := heaviest(w, len(w)), 0
 	if rule.Density > 0 {
 		for j := range keep {

@@ -15,6 +15,7 @@ type sparseCase struct {
 	attendCase
 	block, segment int
 	permuted       bool
+	stride         int  // of SelectStrided
 	lines          bool // the plan has columns and diagonals
 	spans          []kernels.Span
 }
@@ -80,8 +81,8 @@ func drawCase(rng *rand.Rand, block, segment, keys, from int) sparseCase {
 // plan is a Plan longer and wider than the case, whose tensors hold NaN or what no result is made of.
 func (c sparseCase) plan(dev kernels.Device) *kernels.Plan {
 	p := kernels.NewPlan(dev, kernels.PlanShape{
-		Heads: c.heads, HeadDim: c.dim, Capacity: c.first + c.rows + 5, Rows: c.rows + c.block, Block: c.block, Segment: c.segment,
-		Lines: c.lines,
+		Heads: c.heads, KVHeads: max(1, c.kvHeads), HeadDim: c.dim, Capacity: c.first + c.rows + 5, Rows: c.rows + c.block, Block: c.block, Segment: c.segment,
+		Stride: c.stride, Lines: c.lines,
 	})
 	p.Begin(c.first, c.rows)
 	p.Permuted = c.permuted

@@ -26,7 +26,7 @@ func testSelectFlex(t *testing.T, dev kernels.Device) {
 				{Gamma: 0.3, Tau: 0, Least: 1}, {Gamma: 1, Tau: 1, Least: 1},
 			} {
 				p := c.plan(dev)
-				for _, x := range c.flex(t, dev, rng, p, &q, rule) {
+				for _, x := range c.flex(t, dev, rng, p, &q, rule, -1) {
 					heads++
 					if x.aware {
 						aware++
@@ -38,64 +38,84 @@ func testSelectFlex(t *testing.T, dev kernels.Device) {
 			}
 		})
 	}
+	t.Run("NaN", func(t *testing.T) { testFlexNaN(t, dev) })
 	if 10*unclear > heads || 5*aware < heads || 5*aware > 4*heads {
 		t.Errorf("of %d heads %d are query-aware and %d too close to call: the cases test little", heads, aware, unclear)
 	}
 }
 
-// flex plants a plan, lets dev choose and compares; it returns what each head should have kept.
-func (c lineCase) flex(t *testing.T, dev kernels.Device, rng *rand.Rand, p *kernels.Plan, q *cube, rule kernels.Flex) []flexChoice {
+// testFlexNaN: a head with a mass that is NaN keeps all, so that it shows; others choose as ever.
+func testFlexNaN(t *testing.T, dev kernels.Device) {
+	c := lineCase{sparseCase{spans: []kernels.Span{{Hi: 200}}, block: 16, segment: 16, lines: true,
+		attendCase: attendCase{rows: 200, first: 33, heads: 3, kvHeads: 1, dim: 32, kv: kernels.BF16, spread: 1}}, 16}
+	for seed, rule := range []kernels.Flex{{Gamma: 0.9, Tau: 0, Least: 1}, {Gamma: 0.9, Tau: 1, Least: 1}} {
+		rng := rand.New(rand.NewPCG(31, uint64(seed)))
+		q, _, _ := c.inputs(dev, rng)
+		c.flex(t, dev, rng, c.plan(dev), &q, rule, 1)
+	}
+}
+
+// flex plants masses and means, one NaN among the masses of head broken, lets dev choose and compares. It returns what each head should
+// have kept.
+func (c lineCase) flex(t *testing.T, dev kernels.Device, rng *rand.Rand, p *kernels.Plan, q *cube, rule kernels.Flex, broken int) []flexHead {
 	t.Helper()
-	n, blocks := p.Keys(), p.KeyBlocks()
 	rank, slash := filled(p.Rank, float32(math.NaN())), filled(p.Slash, float32(math.NaN()))
 	qMeans, kMeans := filled(p.QMean, float32(math.NaN())), filled(p.KMean, float32(math.NaN()))
-	choices := make([]flexChoice, c.heads)
-	for h := range choices {
-		draw := func(x []float32) {
-			sum := 0.0
-			for i := range x {
-				x[i] = float32(math.Exp(rng.NormFloat64()))
-				if rng.IntN(20) == 0 {
-					x[i] *= 40
-				}
-				sum += float64(x[i])
-			}
-			for i := range x {
-				x[i] = float32(float64(x[i]) / sum)
-			}
+	heads := make([]flexHead, c.heads)
+	for h := range heads {
+		f := &heads[h]
+		*f = flexHead{p: p, rule: rule, rank: rank[h*p.Rank.Stride:][:p.Keys()], slash: slash[h*p.Slash.Stride:][:p.Keys()]}
+		drawMass(rng, f.rank)
+		drawMass(rng, f.slash)
+		if h == broken {
+			f.rank[p.Keys()/3] = float32(math.NaN())
 		}
-		draw(rank[h*p.Rank.Stride:][:n])
-		draw(slash[h*p.Slash.Stride:][:n])
-		means := func(data []float32, of kernels.Tensor, n int) [][]float64 {
-			rows := make([][]float64, n)
-			for b := range rows {
-				for d := range c.dim {
-					x := float32(rng.NormFloat64())
-					data[(h*of.Dims[1]+b)*of.Stride+d] = x
-					rows[b] = append(rows[b], float64(x))
-				}
-			}
-			return rows
-		}
-		qMean, kMean := means(qMeans, p.QMean, p.QueryBlocks()), means(kMeans, p.KMean, blocks)
-		lastMean := make([]float64, c.dim)
+		f.qMean = drawMeans(rng, qMeans, p.QMean, h, p.QueryBlocks())
+		f.kMean = drawMeans(rng, kMeans, p.KMean, h, p.KeyBlocks())
+		f.lastMean = make([]float64, c.dim)
 		for i := c.rows - c.last; i < c.rows; i++ {
 			for d, x := range q.row(0, i)[h*c.dim : (h+1)*c.dim] {
-				lastMean[d] += x / float64(c.last)
+				f.lastMean[d] += x / float64(c.last)
 			}
 		}
-		choices[h] = selectFlex(p, rank[h*p.Rank.Stride:], slash[h*p.Slash.Stride:], lastMean, qMean, kMean, rule)
+		f.choose()
 	}
 	upload(dev, p.Rank, rank)
 	upload(dev, p.Slash, slash)
 	upload(dev, p.QMean, qMeans)
 	upload(dev, p.KMean, kMeans)
 	dev.SelectFlex(p, q.Tensor, c.last, rule)
-	err := c.compareKept(t, dev, p, func(h, b int) ([]bool, bool) {
-		return choices[h].keep[b], !(choices[h].slack < flexError)
-	})
+	err := c.compareKept(t, dev, p, func(h, b int) ([]bool, bool) { return heads[h].keep[b], heads[h].slack >= flexError })
 	if err != nil {
 		t.Errorf("%+v, %v", rule, err)
 	}
-	return choices
+	return heads
+}
+
+// drawMass fills x with numbers whose sum is 1, some of them strong.
+func drawMass(rng *rand.Rand, x []float32) {
+	sum := 0.0
+	for i := range x {
+		x[i] = float32(math.Exp(rng.NormFloat64()))
+		if rng.IntN(20) == 0 {
+			x[i] *= 40
+		}
+		sum += float64(x[i])
+	}
+	for i := range x {
+		x[i] = float32(float64(x[i]) / sum)
+	}
+}
+
+// drawMeans fills the first n means of head h in the data of a tensor, and returns them.
+func drawMeans(rng *rand.Rand, data []float32, of kernels.Tensor, h, n int) [][]float64 {
+	means := make([][]float64, n)
+	for b := range means {
+		for d := range of.Cols() {
+			x := float32(rng.NormFloat64())
+			data[(h*of.Dims[1]+b)*of.Stride+d] = x
+			means[b] = append(means[b], float64(x))
+		}
+	}
+	return means
 }

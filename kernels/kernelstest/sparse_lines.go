@@ -23,14 +23,16 @@ func (c lineCase) String() string { return fmt.Sprintf("%v-last%d", c.sparseCase
 func lineCases() []lineCase {
 	var cases []lineCase
 	rng := rand.New(rand.NewPCG(25, 0))
-	blocks := []int{16, 17, 64, 100, 128}
 	n := 0
 	for _, keys := range []int{1, 2, 127, 128, 129, 255, 256, 257, 383, 600} {
-		for _, last := range []int{1, 47, 48, 49, 64, 128, 257} {
+		for _, last := range []int{1, 15, 17, 47, 48, 49, 64, 128, 257} {
 			if last > keys {
 				continue
 			}
-			block := blocks[n%len(blocks)]
+			block := []int{16, 17, 64, 100, 128}[n%5]
+			if last > block {
+				block = last + n%2*3
+			}
 			c := drawCase(rng, block, block, keys, n%3)
 			for c.rows < last || c.heads*last*keys*c.dim > 2e7 {
 				c = drawCase(rng, block, block, keys, rng.IntN(2))
@@ -42,11 +44,12 @@ func lineCases() []lineCase {
 	for _, c := range []struct{ keys, rows, last int }{ // where the pieces end in which kernels take keys, 4096
 		{4095, 64, 64}, {4096, 70, 70}, {4097, 64, 64}, {4100, 130, 130}, {8200, 20, 20}, {8193, 1, 1},
 	} {
-		cases = append(cases, lineCase{sparseCase{block: 64, segment: 64, lines: true, spans: []kernels.Span{{Hi: c.rows}},
+		block := max(64, c.last)
+		cases = append(cases, lineCase{sparseCase{block: block, segment: block, lines: true, spans: []kernels.Span{{Hi: c.rows}},
 			attendCase: attendCase{rows: c.rows, first: c.keys - c.rows, heads: 2, kvHeads: 1, dim: 32, kv: kernels.BF16, spread: 3}}, c.last})
 	}
 	// More distances than a piece has, and scores so wide that most probabilities vanish.
-	return append(cases, lineCase{sparseCase{block: 64, segment: 64, lines: true, spans: []kernels.Span{{Hi: 4300}},
+	return append(cases, lineCase{sparseCase{block: 4200, segment: 4200, lines: true, spans: []kernels.Span{{Hi: 4300}},
 		attendCase: attendCase{rows: 4300, heads: 1, kvHeads: 1, dim: 2, kv: kernels.F32, spread: 2}}, 4200},
 		lineCase{sparseCase{block: 64, segment: 64, lines: true, spans: []kernels.Span{{Hi: 90}},
 			attendCase: attendCase{rows: 90, first: 300, heads: 2, kvHeads: 2, dim: 64, kv: kernels.BF16, spread: 300, integer: true}}, 64})
@@ -119,6 +122,31 @@ func testSelectLines(t *testing.T, dev kernels.Device) {
 				c.checkLines(t, dev, p, lines, rank, slash)
 			}
 		})
+	}
+	t.Run("NaN", func(t *testing.T) { testLinesNaN(t, dev) })
+}
+
+// testLinesNaN: a head whose masses hold a NaN keeps everything, so that it shows; others choose as ever.
+func testLinesNaN(t *testing.T, dev kernels.Device) {
+	c := lineCase{sparseCase{attendCase: attendCase{rows: 200, first: 33, heads: 3, dim: 2}, block: 16, segment: 16, lines: true}, 16}
+	rng := rand.New(rand.NewPCG(30, 0))
+	p := c.plan(dev)
+	n := p.Keys()
+	rank, slash := masses(dev, p.Rank, n, rng.Float32), masses(dev, p.Slash, n, rng.Float32)
+	rank[p.Rank.Stride+70], slash[p.Slash.Stride+90] = float32(math.NaN()), float32(math.NaN()) // of head 1
+	upload(dev, p.Rank, rank)
+	upload(dev, p.Slash, slash)
+	lines := kernels.Lines{Columns: 20, Diagonals: 10, Sink: 3, Recent: 2}
+	dev.SelectLines(p, lines)
+	columns, diagonals, words := download[uint64](t, dev, p.Columns), download[uint64](t, dev, p.Diagonals), p.Columns.Stride
+	for h := range c.heads {
+		wantColumns, wantDiagonals := selectLines(p, rank[h*p.Rank.Stride:], slash[h*p.Slash.Stride:], lines)
+		for i := range n {
+			wantColumns[i], wantDiagonals[i] = wantColumns[i] || h == 1, wantDiagonals[i] || h == 1
+		}
+		if !slices.Equal(columns[h*words:(h+1)*words], packed(wantColumns, words)) || !slices.Equal(diagonals[h*words:(h+1)*words], packed(wantDiagonals, words)) {
+			t.Errorf("head %d: columns %x, diagonals %x", h, columns[h*words:(h+1)*words], diagonals[h*words:(h+1)*words])
+		}
 	}
 }
 

@@ -131,7 +131,7 @@ func testSelectBlocks(t *testing.T, dev kernels.Device) {
 			p := c.plan(dev)
 			s := c.plant(dev, rng, p, func(h, j, d int) float64 { return rng.NormFloat64() * 1.5 })
 			for n, rule := range selections() {
-				if n%8 == i%8 || p.KeyBlocks() > 64 { // over the cases, all
+				if n%8 == i%8 || p.KeyBlocks() > 64 || rule.Last > 0 { // over the cases, all
 					s.check(t, dev, p, rule)
 				}
 			}
@@ -153,7 +153,10 @@ func selections() []kernels.Selection {
 			rules = append(rules, rule)
 		}
 	}
-	return rules
+	// The last query blocks keep all: one, of which few queries may be there, more, and more than there are.
+	return append(rules, kernels.Selection{Tau: 0.5, Last: 1}, kernels.Selection{Tau: 0, KeepFirst: true, Last: 2},
+		kernels.Selection{Tau: 0.9, Own: true, Last: 2}, kernels.Selection{Density: 0.117, KeepFirst: true, Last: 3},
+		kernels.Selection{Tau: 0.5, Own: true, KeepFirst: true, Last: math.MaxInt32}, kernels.Selection{Density: 0.371, Own: true, Last: 1})
 }
 
 // check selects by rule and compares bits and counts; those of rows that were not asked for stay.

@@ -12,8 +12,7 @@ import (
 // stridedCase is one shape of SelectStrided.
 type stridedCase struct {
 	sparseCase
-	stride int
-	rules  []kernels.Selection
+	rules []kernels.Selection
 }
 
 func (c stridedCase) String() string { return fmt.Sprintf("%v-stride%d", c.sparseCase, c.stride) }
@@ -33,16 +32,16 @@ func stridedCases() []stridedCase {
 			for c.cost()/stride > 6e6 {
 				c = drawCase(rng, block, c.segment, keys, rng.IntN(3))
 			}
-			c.spread = 2
-			cases = append(cases, stridedCase{c, stride, stridedRules(n)})
+			c.spread, c.stride = 2, stride
+			cases = append(cases, stridedCase{c, stridedRules(n)})
 			n++
 		}
 	}
 	return append(cases, // and more strided keys than any kernel takes in one piece, several words of Keep
-		stridedCase{sparseCase{block: 16, segment: 64, permuted: true, spans: []kernels.Span{{Hi: 20}},
-			attendCase: attendCase{rows: 20, first: 4115, heads: 2, kvHeads: 1, dim: 32, kv: kernels.BF16, spread: 2}}, 1, stridedRules(1)},
-		stridedCase{sparseCase{block: 16, segment: 16, spans: []kernels.Span{{Lo: 3, Hi: 4}, {Lo: 100, Hi: 900}},
-			attendCase: attendCase{rows: 1100, heads: 7, kvHeads: 1, dim: 64, kv: kernels.F32, spread: 2}}, 8, stridedRules(0)})
+		stridedCase{sparseCase{block: 16, segment: 64, stride: 1, permuted: true, spans: []kernels.Span{{Hi: 20}},
+			attendCase: attendCase{rows: 20, first: 4115, heads: 2, kvHeads: 1, dim: 32, kv: kernels.BF16, spread: 2}}, stridedRules(1)},
+		stridedCase{sparseCase{block: 16, segment: 16, stride: 8, spans: []kernels.Span{{Lo: 3, Hi: 4}, {Lo: 100, Hi: 900}},
+			attendCase: attendCase{rows: 1100, heads: 7, kvHeads: 1, dim: 64, kv: kernels.F32, spread: 2}}, stridedRules(0)})
 }
 
 // divisors are those of n up to most.
@@ -69,6 +68,8 @@ func stridedRules(n int) []kernels.Selection {
 		{Tau: []float64{0, 1}[n%2], KeepFirst: true},
 		{Tau: []float64{1, 0}[n%2], Own: true, KeepFirst: true, Counted: true},
 		{Density: []float64{0.117, 0.371, 0.729, 1}[n%4], Own: n%8 < 4, KeepFirst: true},
+		{Tau: tau, KeepFirst: true, Last: 1 + n%3},
+		{Density: 0.117, Own: true, Last: 2},
 	}
 }
 
@@ -126,8 +127,8 @@ func (c stridedCase) check(t *testing.T, dev kernels.Device, p *kernels.Plan, rn
 
 // testStridedEqual: without queries all strided keys weigh the same, and blocks are taken in order.
 func testStridedEqual(t *testing.T, dev kernels.Device) {
-	c := stridedCase{sparseCase{block: 16, segment: 32, permuted: true, spans: []kernels.Span{{Hi: 16 * 37}},
-		attendCase: attendCase{rows: 16 * 37, heads: 4, kvHeads: 2, dim: 64, kv: kernels.BF16, spread: 1}}, 4,
+	c := stridedCase{sparseCase{block: 16, segment: 32, stride: 4, permuted: true, spans: []kernels.Span{{Hi: 16 * 37}},
+		attendCase: attendCase{rows: 16 * 37, heads: 4, kvHeads: 2, dim: 64, kv: kernels.BF16, spread: 1}},
 		[]kernels.Selection{{Tau: 0.37}, {Tau: 0.773, KeepFirst: true}, {Density: 0.371}, {Tau: 0}}}
 	rng := rand.New(rand.NewPCG(23, 0))
 	_, k, v := c.inputs(dev, rng)
@@ -141,8 +142,8 @@ func testStridedEqual(t *testing.T, dev kernels.Device) {
 func testStridedNaN(t *testing.T, dev kernels.Device) {
 	for _, where := range []string{"q", "k"} {
 		t.Run(where, func(t *testing.T) {
-			c := stridedCase{sparseCase{block: 16, segment: 32, permuted: true, spans: []kernels.Span{{Hi: 230}},
-				attendCase: attendCase{rows: 230, first: 70, heads: 4, kvHeads: 2, dim: 64, kv: kernels.BF16, spread: 2}}, 8,
+			c := stridedCase{sparseCase{block: 16, segment: 32, stride: 8, permuted: true, spans: []kernels.Span{{Hi: 230}},
+				attendCase: attendCase{rows: 230, first: 70, heads: 4, kvHeads: 2, dim: 64, kv: kernels.BF16, spread: 2}},
 				[]kernels.Selection{{Tau: 0.5}, {Tau: 0.8, Own: true, KeepFirst: true, Counted: true}}}
 			rng := rand.New(rand.NewPCG(24, 0))
 			q, k, v := c.inputs(dev, rng)

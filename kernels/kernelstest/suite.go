@@ -29,6 +29,9 @@ func Run(t *testing.T, dev kernels.Device) {
 	t.Run("SelectLines", func(t *testing.T) { testSelectLines(t, dev) })
 	t.Run("SelectFlex", func(t *testing.T) { testSelectFlex(t, dev) })
 	t.Run("AttendBlocks", func(t *testing.T) { testAttendBlocks(t, dev) })
+	t.Run("SparseShapes", func(t *testing.T) { testSparseShapes(t, dev) })
+	t.Run("PlanShapes", func(t *testing.T) { testPlanShapes(t, dev) })
+	t.Run("EmptySpans", func(t *testing.T) { testEmptySpans(t, dev) })
 }
 
 // Matrix is a matrix in host memory with its copy on a device.

@@ -47,7 +47,7 @@ struct ChooseArgs {
     uint32_t *kept;
     int64_t stride, perm_stride, keep_head_stride, kept_head_stride;
     double tau, density;
-    int32_t head0, row0, rows, first_block, block, segment, blocks, words, sorted, scores, own, keep_first, counted, surplus;
+    int32_t head0, row0, rows, first_block, block, segment, blocks, words, sorted, scores, own, keep_first, counted, surplus, last;
 };
 
 DEVICE double block_sum_double(Pick &p, double x) {
@@ -66,6 +66,7 @@ KERNEL(choose_blocks, ChooseArgs, 256, 2) {
     Pick &p = *reinterpret_cast<Pick *>(shared_memory());
     int row = a.row0 + blockIdx.x, head = a.head0 + blockIdx.y, i = a.first_block + row, per = a.segment / a.block, own = i / per * per;
     int n = a.own ? i + 1 : own;
+    bool all = i >= a.blocks - a.last;
     float *w = a.weights + (static_cast<int64_t>(blockIdx.y) * a.rows + blockIdx.x) * a.stride;
     uint64_t *keep = a.keep + head * a.keep_head_stride + static_cast<int64_t>(row) * a.words;
     uint32_t *bits = reinterpret_cast<uint32_t *>(keep);
@@ -90,7 +91,8 @@ KERNEL(choose_blocks, ChooseArgs, 256, 2) {
     sum = block_sum_double(p, sum);
 
     double mass;
-    if (a.density > 0) {
+    bool by_count = a.density > 0 && !all;
+    if (by_count) {
         for (int j = own + thread(); j < n; j += threads()) w[j] = INF;  // what is kept anyway comes before all others
         if (thread() == 0 && a.keep_first && first < n) w[first] = INF;
         mass = rint(a.density * (i + 1)) - (a.own ? 0 : i - own + 1);
@@ -105,9 +107,9 @@ KERNEL(choose_blocks, ChooseArgs, 256, 2) {
             if (drop && thread() == 0) w[first] = 0;
             for (int j = own + thread(); j < n; j += threads()) w[j] = 0;
         }
-        if (a.tau >= 1 || !(sum < static_cast<double>(INF))) mass = static_cast<double>(INF);
+        if (all || a.tau >= 1 || !(sum < static_cast<double>(INF))) mass = static_cast<double>(INF);
     }
-    pick_heaviest(p, [w](int64_t j) { return w[j]; }, n, mass, a.density > 0, bits);
+    pick_heaviest(p, [w](int64_t j) { return w[j]; }, n, mass, by_count, bits);
     sync_block();
     if (a.density <= 0 && i < a.surplus && thread() == 0) {
         int best = -1;

@@ -6,6 +6,14 @@
 DEVICE void set_bit(uint32_t *bits, int64_t i) { atomic_or(bits + i / 32, 1u << (i % 32)); }
 DEVICE bool has_bit(const uint32_t *bits, int64_t i) { return bits[i / 32] >> (i % 32) & 1; }
 
+// has_nan reports whether one of n masses is NaN. All threads of a block call it.
+DEVICE bool has_nan(Pick &p, const float *mass, int64_t n) {
+    float sum = 0;
+    for (int64_t i = thread(); i < n; i += threads()) sum += mass[i];
+    sum = block_sum(sum, p.floats);
+    return sum != sum;
+}
+
 // select_lines: a head's columns and diagonals, and what its rows need of them. One block of 1024 a head. Shared memory: Pick.
 struct LineArgs {
     const float *rank, *slash;     // [heads][rank_stride]
@@ -29,8 +37,10 @@ KERNEL(select_lines, LineArgs, 1024, 1) {
     for (int64_t i = thread(); i < 2 * a.line_words; i += threads()) columns[i] = diagonals[i] = places[i] = 0;
     for (int i = thread(); i < 2 * a.words; i += threads()) offsets[i] = 0;
     int sink = a.sink, recent = a.recent;
-    pick_heaviest(p, [=](int64_t i) { return i < sink ? LARGEST : rank[i]; }, n, a.column_count, true, columns);
-    pick_heaviest(p, [=](int64_t i) { return n - 1 - i < recent ? LARGEST : slash[i]; }, n, a.diagonal_count, true, places);
+    // What is NaN keeps all, so that it shows in the output.
+    double column_count = has_nan(p, rank, n) ? INF : a.column_count, diagonal_count = has_nan(p, slash, n) ? INF : a.diagonal_count;
+    pick_heaviest(p, [=](int64_t i) { return i < sink ? LARGEST : rank[i]; }, n, column_count, true, columns);
+    pick_heaviest(p, [=](int64_t i) { return n - 1 - i < recent ? LARGEST : slash[i]; }, n, diagonal_count, true, places);
     sync_block();
     for (int64_t d = thread(); d < n; d += threads())
         if (has_bit(places, n - 1 - d)) {
@@ -103,7 +113,6 @@ DEVICE double flex_sum(Pick &p, double x) {
 
 // budget is how many blocks the keys or distances that reach gamma are worth.
 DEVICE int flex_budget(Pick &p, const FlexArgs &a, const float *mass, uint32_t *bits) {
-    if (a.gamma >= 1) return a.blocks;
     int64_t words = ceil_div(a.keys, 32);
     for (int64_t i = thread(); i < words; i += threads()) bits[i] = 0;
     pick_heaviest(p, [=](int64_t i) { return mass[i]; }, a.keys, a.gamma, false, bits);
@@ -137,7 +146,8 @@ KERNEL(flex_head, FlexArgs, 256, 1) {
     sync_block();
     // The bits of budgets go where those of pairs will be: there is room for a bit per key.
     uint32_t *bits = a.pairs + head * ceil_div(a.keys, 32);
-    int columns = flex_budget(p, a, rank, bits), diagonals = flex_budget(p, a, slash, bits);
+    bool all = a.gamma >= 1 || has_nan(p, vertical, n);
+    int columns = all ? n : flex_budget(p, a, rank, bits), diagonals = all ? n : flex_budget(p, a, slash, bits);
 
     // The root of the Jensen-Shannon divergence of the two views of key blocks.
     float top = -INF;
@@ -158,7 +168,7 @@ KERNEL(flex_head, FlexArgs, 256, 1) {
         if (y > 0) divergence += 0.5 * y * log(y / m);
     }
     divergence = sqrt(fmax(flex_sum(p, divergence), 0.0));
-    bool aware = a.gamma < 1 && divergence < a.tau;
+    bool aware = !all && divergence < a.tau;
     if (aware) columns = diagonals = min(a.least, n);
     if (thread() == 0) a.aware[head] = aware, vertical[0] = LARGEST, diagonal[n - 1] = LARGEST;
     for (int i = thread(); i < 2 * a.words; i += threads()) v[i] = d[i] = 0;
@@ -167,7 +177,7 @@ KERNEL(flex_head, FlexArgs, 256, 1) {
     pick_heaviest(p, [=](int64_t i) { return vertical[i]; }, n, columns, true, v);
 }
 
-// flex_softmax: rows of pair scores to their causal softmax, zero beyond. A grid of (rows, heads), one block of 256 each.
+// flex_softmax: rows of pair scores to their causal softmax, zero beyond and where it is NaN. A grid of (rows, heads), one block of 256 each.
 KERNEL(flex_softmax, FlexArgs, 256, 2) {
     Pick &p = *reinterpret_cast<Pick *>(shared_memory());
     int head = a.head0 + blockIdx.y, n = a.first_block + blockIdx.x + 1;
@@ -178,7 +188,7 @@ KERNEL(flex_softmax, FlexArgs, 256, 2) {
     double sum = 0;
     for (int j = thread(); j < n; j += threads()) w[j] = expf(w[j] - top), sum += w[j];
     sum = flex_sum(p, sum);
-    for (int64_t j = thread(); j < a.weight_stride; j += threads()) w[j] = j < n ? static_cast<float>(w[j] / sum) : 0;
+    for (int64_t j = thread(); j < a.weight_stride; j += threads()) w[j] = j < n && sum == sum ? static_cast<float>(w[j] / sum) : 0;
 }
 
 // flex_pairs: the heaviest pairs of blocks of a head; the one that would pass gamma is left out, as in the published code. One block of
