@@ -69,6 +69,7 @@ struct Core {
     int reduced = 0, reduction = 0;
     int arrived[16] = {};  // at named barriers, without waiting
     std::vector<Box> boxes;
+    std::vector<Barrier *> barriers;  // made by the block
     bool backwards = false;
 };
 
@@ -209,7 +210,10 @@ void sync_named(int barrier, int threads) {
 
 void arrive_named(int barrier, int threads) { core.arrived[barrier]++; }
 
-void barrier_init(Barrier *b, int arrivals) { *b = {static_cast<uint16_t>(arrivals), static_cast<uint16_t>(arrivals), 0, 0}; }
+void barrier_init(Barrier *b, int arrivals) {
+    *b = {static_cast<uint16_t>(arrivals), static_cast<uint16_t>(arrivals), 0, 0};
+    core.barriers.push_back(b);
+}
 
 static void end_phase(Barrier *b) {
     if (b->missing == 0 && b->bytes == 0) b->phase ^= 1, b->missing = b->count;
@@ -482,6 +486,7 @@ static void run_block(bool backwards) {
     core.reduction = core.reduced = 0;
     core.backwards = backwards;
     core.boxes.clear();
+    core.barriers.clear();
     memset(core.arrived, 0, sizeof core.arrived);
     for (unsigned i = 0; i < n; i++) {
         Fiber *f = core.fibers[i];
@@ -529,6 +534,8 @@ static void run_block(bool backwards) {
             for (const Copy &c : g)
                 if (c.bytes) die("a thread ends with copies that nobody waited for");
     if (!core.boxes.empty()) die("a block ends with boxes that nobody waited for");
+    for (const Barrier *b : core.barriers)
+        if (b->missing != b->count || b->bytes) die("a block ends amid a phase of a barrier: it counts other arrivals than there are");
 }
 
 }  // namespace simt
