@@ -26,11 +26,13 @@ step() {
 	begin=$(date +%s)
 	timeout -k 10 "$limit" "$@" >"$logs/$name.log" 2>&1
 	code=$?
+	# What did not run proves nothing.
+	if [ $code -eq 0 ] && grep -q -e '--- SKIP' -e 'no tests to run' "$logs/$name.log"; then code=77; fi
 	line="$name: exit $code, $(($(date +%s) - begin)) s of $limit"
 	echo "== $line"
 	echo "$line" >>"$out/summary.txt"
 	if [ $code -ne 0 ]; then
-		grep -E -m 12 'FAIL|panic|wrong|want|error|simt|=========' "$logs/$name.log" | tee -a "$out/summary.txt"
+		grep -E -m 12 'FAIL|SKIP|no CUDA|panic|wrong|want|rror|=========' "$logs/$name.log" | tee -a "$out/summary.txt"
 	fi
 	tail -n "${TAIL:-3}" "$logs/$name.log"
 	tar -czf "$out/logs.tgz" -C "$logs" .
@@ -75,10 +77,10 @@ speed() {
 	clocks speed
 	TAIL=12
 	for kind in mma tma; do
-		PBS_CUDA_ATTENTION=$kind step "attention-$kind" 120 "$bin" bench attention --device cuda --head-dim 128 --lengths 16K,64K --attention full --attention pbs --density 0.3 --repeat 5
+		step "attention-$kind" 120 env PBS_CUDA_ATTENTION=$kind "$bin" bench attention --device cuda --head-dim 128 --lengths 16K,64K --attention full --attention pbs --density 0.3 --repeat 5
 	done
-	PBS_CUDA_ATTENTION=$(fastest) step attention-64 60 "$bin" bench attention --device cuda --head-dim 64 --lengths 16K --attention full --attention pbs --density 0.3
-	PBS_CUDA_ATTENTION=$(fastest) step attention-128k 120 "$bin" bench attention --device cuda --head-dim 128 --lengths 128K --attention full --attention pbs --density 0.3
+	step attention-64 60 env PBS_CUDA_ATTENTION="$(fastest)" "$bin" bench attention --device cuda --head-dim 64 --lengths 16K --attention full --attention pbs --density 0.3
+	step attention-128k 120 env PBS_CUDA_ATTENTION="$(fastest)" "$bin" bench attention --device cuda --head-dim 128 --lengths 128K --attention full --attention pbs --density 0.3
 	step rivals 100 python3 scripts/cuda/rivals.py 16384 65536
 	clocks speed-end
 }
@@ -86,13 +88,11 @@ speed() {
 ttft() {
 	clocks ttft
 	TAIL=14
-	PBS_CUDA_ATTENTION=$(fastest)
-	export PBS_CUDA_ATTENTION
-	prefill="$bin bench prefill --device cuda --load-format dummy --attention full --attention pbs"
+	prefill="env PBS_CUDA_ATTENTION=$(fastest) $bin bench prefill --device cuda --allow-extrapolation --load-format dummy --attention full --attention pbs"
 	step ttft-llama 200 $prefill --config llama-3.1-8b --lengths 8K,32K,64K,128K --repeat 2 --force-density 0.3
-	step ttft-llama-256k 180 $prefill --config llama-3.1-8b --lengths 256K --repeat 1 --force-density 0.3 --allow-extrapolation
+	step ttft-llama-256k 180 $prefill --config llama-3.1-8b --lengths 256K --repeat 1 --force-density 0.3
 	step ttft-qwen 120 $prefill --config qwen2.5-7b-1m --lengths 64K,128K --repeat 2 --force-density 0.3
-	PBS_CUDA_GEMM=own step ttft-own 60 $prefill --config llama-3.1-8b --lengths 8K --repeat 2
+	step ttft-own 60 env PBS_CUDA_GEMM=own $prefill --config llama-3.1-8b --lengths 8K --repeat 2
 	clocks ttft-end
 }
 
