@@ -22,7 +22,7 @@ build: lib ## build bin/pbs-run
 	go build -o bin/pbs-run ./cmd/pbs-run
 
 run: build ## answer a question from a long document with the demo model; SEED=n draws another one
-	bin/pbs-run generate --model demo/model --prompt-file demo/document.txt --attention-layers 1=full --needle --seed $(SEED)
+	bin/pbs-run generate --model demo/model --prompt-file demo/document.txt --needle --seed $(SEED)
 
 test: lib ## go vet and all tests, some packages under the race detector too
 	go vet ./...

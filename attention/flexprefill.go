@@ -63,14 +63,14 @@ func (m FlexPrefill) String() string {
 
 // Layout has Choose look at all queries, for step 4.
 func (m FlexPrefill) Layout() Layout {
-	return Layout{Block: m.Block, Segment: m.Block, Lines: true, Least: max(2, m.least()) * m.Block, Last: allQueries}
+	return Layout{Block: m.Block, Segment: m.Block, Lines: true, Least: max(2, m.least()) * m.Block}
 }
 
 // least is how many blocks every head keeps.
 func (m FlexPrefill) least() int { return (m.Min + m.Block - 1) / m.Block }
 
 // Choose ranks keys and distances, pools and selects, for all query blocks.
-func (m FlexPrefill) Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV, _ []kernels.Span) {
+func (m FlexPrefill) Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV) {
 	last := min(m.Block, q.Rows())
 	dev.RankLines(p, q, kv, last, float32(1/math.Sqrt(float64(kv.K.Cols()))))
 	dev.PoolBlocks(p, q, kv, p.Whole())

@@ -14,7 +14,7 @@ type Full struct{}
 func (Full) Layout() Layout { return Layout{} }
 
 // Choose is never called: there is nothing to choose.
-func (Full) Choose(kernels.Device, *kernels.Plan, kernels.Tensor, kernels.KV, []kernels.Span) {}
+func (Full) Choose(kernels.Device, *kernels.Plan, kernels.Tensor, kernels.KV) {}
 
 // String returns "full".
 func (Full) String() string { return "full" }

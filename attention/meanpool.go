@@ -52,7 +52,7 @@ func (m MeanPool) Layout() Layout {
 }
 
 // Choose pools and selects.
-func (m MeanPool) Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV, spans []kernels.Span) {
-	dev.PoolBlocks(p, q, kv, spans)
-	dev.SelectBlocks(p, kernels.Selection{Tau: m.Tau, Own: true, KeepFirst: true, Last: m.Last, Density: m.Density}, spans)
+func (m MeanPool) Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV) {
+	dev.PoolBlocks(p, q, kv, p.Whole())
+	dev.SelectBlocks(p, kernels.Selection{Tau: m.Tau, Own: true, KeepFirst: true, Last: m.Last, Density: m.Density}, p.Whole())
 }

@@ -3,7 +3,6 @@ package attention
 
 import (
 	"fmt"
-	"math"
 
 	"github.com/pbs-run/pbs-run/kernels"
 )
@@ -14,9 +13,9 @@ type Method interface {
 	// Layout is what has to be known before there are queries and keys.
 	Layout() Layout
 
-	// Choose fills p, which stands at the queries at hand, for at least the query blocks that meet spans, from the keys of kv and
-	// from q [rows, heads·headDim], of which it reads what Queries says. It is called where Layout is not Dense.
-	Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV, spans []kernels.Span)
+	// Choose fills p, which stands at the queries at hand, from all of them, q [rows, heads·headDim], and the keys of kv. It is
+	// called where Layout is not Dense.
+	Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV)
 
 	// String is the spec that Parse accepts, with all settings.
 	String() string
@@ -29,11 +28,7 @@ type Layout struct {
 	Stride  int  // of antidiagonals; 0 where blocks are not scored along them
 	Lines   bool // the plan holds single columns and diagonals too
 	Least   int  // attention is dense up to so many keys
-	Last    int  // Choose reads so many of the last queries, or allQueries, beside those of the blocks it chooses for
 }
-
-// allQueries is a Layout's Last that is always enough.
-const allQueries = math.MaxInt
 
 // Dense reports whether rows queries that stand at positions first.. attend to every key: where there are few keys, or no more
 // than a block of queries over a cache.

@@ -58,7 +58,7 @@ func (m MInference) String() string {
 // Layout is dense where all columns or all distances would be kept, and has the last queries rank both.
 func (m MInference) Layout() Layout {
 	l := m.lines()
-	return Layout{Block: minferenceBlock, Segment: minferenceBlock, Lines: true, Least: max(l.Columns, l.Diagonals), Last: minferenceBlock}
+	return Layout{Block: minferenceBlock, Segment: minferenceBlock, Lines: true, Least: max(l.Columns, l.Diagonals)}
 }
 
 // lines is what m keeps.
@@ -67,7 +67,7 @@ func (m MInference) lines() kernels.Lines {
 }
 
 // Choose ranks keys and distances and selects, for all query blocks.
-func (m MInference) Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV, _ []kernels.Span) {
+func (m MInference) Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV) {
 	scale := m.Scale
 	if scale == 0 {
 		scale = kv.K.Cols()

@@ -85,20 +85,14 @@ func (m PBS) spec(name, own string) string {
 	return fmt.Sprintf("%s:block=%d,segment=%d,%stau=%s,permute=%s,first=%s%s%s", name, m.Block, m.Segment, own, number(m.Tau), onOff(m.Permute), onOff(m.First), last(m.Last), density(m.Density))
 }
 
-// Layout has the last block of queries rank the keys.
-func (m PBS) Layout() Layout {
-	l := Layout{Block: m.Block, Segment: m.Segment, Least: m.Segment}
-	if m.Permute {
-		l.Last = m.Block
-	}
-	return l
-}
+// Layout is dense up to a segment.
+func (m PBS) Layout() Layout { return Layout{Block: m.Block, Segment: m.Segment, Least: m.Segment} }
 
 // Choose runs steps 1 to 4.
-func (m PBS) Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV, spans []kernels.Span) {
+func (m PBS) Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV) {
 	m.permute(dev, p, q, kv)
-	dev.PoolBlocks(p, q, kv, spans)
-	dev.SelectBlocks(p, m.rule(), spans)
+	dev.PoolBlocks(p, q, kv, p.Whole())
+	dev.SelectBlocks(p, m.rule(), p.Whole())
 }
 
 // permute runs steps 1 and 2.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"math"
 	"math/rand/v2"
-	"slices"
 	"testing"
 
 	"github.com/pbs-run/pbs-run/attention"
@@ -31,55 +30,6 @@ func drawSpans(rng *rand.Rand, rows int) []kernels.Span {
 		lo = hi + 1 + rng.IntN(30)
 	}
 	return spans
-}
-
-// Queries are the longest spans of rows that are read, and go behind what the buffer holds.
-func TestQueries(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 1))
-	for range 2000 {
-		first, rows := rng.IntN(3)*rng.IntN(100), 1+rng.IntN(200)
-		spans := drawSpans(rng, rows)
-		for _, m := range blockMethods(0.5) {
-			want := []kernels.Span{{Lo: -3, Hi: 5}}
-			got := attention.Queries(slices.Clone(want), m, first, rows, spans)
-			for i := range rows {
-				switch n := len(want) - 1; {
-				case !reads(m, first, rows, spans, i):
-				case n > 0 && want[n].Hi == i:
-					want[n].Hi++
-				default:
-					want = append(want, kernels.Span{Lo: i, Hi: i + 1})
-				}
-			}
-			if !slices.Equal(got, want) {
-				t.Fatalf("%v, %d rows at %d: reads %v for %v, want %v", m, rows, first, got[1:], spans, want[1:])
-			}
-		}
-	}
-}
-
-// An empty span asks for no queries, wherever in a block it lies.
-func TestQueriesOfEmptySpans(t *testing.T) {
-	for _, m := range []attention.Method{attention.PBS{Block: 16, Segment: 32, Tau: 0.5}, attention.MeanPool{Block: 16, Tau: 0.5}} {
-		got := attention.Queries(nil, m, 5, 200, []kernels.Span{{Lo: 7, Hi: 7}, {Lo: 11, Hi: 11}, {Lo: 100, Hi: 101}, {Lo: 170, Hi: 170}})
-		if want := []kernels.Span{{Lo: 91, Hi: 107}}; !slices.Equal(got, want) {
-			t.Errorf("%v reads %v, want %v", m, got, want)
-		}
-	}
-}
-
-// reads says whether row i is read for spans: it is in a block that meets one or, where keys are ranked, among the last rows.
-// Dense methods read the spans alone.
-func reads(m attention.Method, first, rows int, spans []kernels.Span, i int) bool {
-	shape, lo, hi := m.Layout().Shape(kernels.PlanShape{}), i, i+1
-	if dense := first+rows <= shape.Segment || rows <= shape.Block && first > 0; !dense {
-		if pbs, ok := m.(attention.PBS); ok && pbs.Permute && i >= rows-shape.Block {
-			return true
-		}
-		lo = (first+i)/shape.Block*shape.Block - first
-		hi = lo + shape.Block
-	}
-	return slices.ContainsFunc(spans, func(s kernels.Span) bool { return s.Lo < hi && s.Hi > lo })
 }
 
 // prompt is a cache of keys and values and the queries of its last rows: 4 heads of 32 over 2 kv heads.

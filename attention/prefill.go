@@ -17,36 +17,17 @@ func Prefill(dev kernels.Device, m Method, p *kernels.Plan, out, q kernels.Tenso
 		}
 		return
 	}
-	m.Choose(dev, p, q, kv, spans)
+	m.Choose(dev, p, q, kv)
 	dev.AttendBlocks(out, q, kv, p, spans)
 }
 
-// Queries appends to buf the rows of q that Prefill reads when it is asked for spans: dense attention those alone, others the
-// blocks that meet them, joined where they touch, and what more the method looks at.
+// Queries appends to buf the rows of q that Prefill reads when it is asked for spans: dense attention those alone, other methods
+// all, so that what they chose is known for the whole layer.
 func Queries(buf []kernels.Span, m Method, first, rows int, spans []kernels.Span) []kernels.Span {
-	l := m.Layout()
-	if l.Dense(first, rows) {
+	if m.Layout().Dense(first, rows) {
 		return append(buf, spans...)
 	}
-	start := len(buf)
-	add := func(s kernels.Span) {
-		for n := len(buf); n > start && s.Lo <= buf[n-1].Hi; n-- {
-			s = kernels.Span{Lo: min(s.Lo, buf[n-1].Lo), Hi: max(s.Hi, buf[n-1].Hi)}
-			buf = buf[:n-1]
-		}
-		buf = append(buf, s)
-	}
-	for _, s := range spans {
-		if s.Lo == s.Hi {
-			continue
-		}
-		lo, hi := (first+s.Lo)/l.Block*l.Block-first, ((first+s.Hi-1)/l.Block+1)*l.Block-first
-		add(kernels.Span{Lo: max(lo, 0), Hi: min(hi, rows)})
-	}
-	if last := min(l.Last, rows); last > 0 {
-		add(kernels.Span{Lo: rows - last, Hi: rows})
-	}
-	return buf
+	return append(buf, kernels.Span{Lo: 0, Hi: rows})
 }
 
 // reorderer is a Method that may reorder keys: unpermuted is what it does without, and whether that differs.
@@ -54,7 +35,7 @@ type reorderer interface{ unpermuted() (Method, bool) }
 
 // ChooseUnpermuted fills p as Prefill, called with the same arguments, would if m left the keys in their order: what the
 // permutation is worth. Where Prefill does not reorder them it reports false and leaves p alone.
-func ChooseUnpermuted(dev kernels.Device, m Method, p *kernels.Plan, q kernels.Tensor, kv kernels.KV, first int, spans []kernels.Span) bool {
+func ChooseUnpermuted(dev kernels.Device, m Method, p *kernels.Plan, q kernels.Tensor, kv kernels.KV, first int) bool {
 	if m.Layout().Dense(first, q.Rows()) {
 		return false
 	}
@@ -69,6 +50,6 @@ func ChooseUnpermuted(dev kernels.Device, m Method, p *kernels.Plan, q kernels.T
 		return false
 	}
 	p.Begin(first, q.Rows())
-	m.Choose(dev, p, q, kv, spans)
+	m.Choose(dev, p, q, kv)
 	return true
 }

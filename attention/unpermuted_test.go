@@ -17,7 +17,6 @@ func TestChooseUnpermuted(t *testing.T) {
 		for _, c := range smalls() {
 			q, kv := tensors(dev, c.q, c.k, c.v, c.heads, c.kvHeads, c.keys(), c.dim)
 			q = q.Slice(c.first, c.keys())
-			whole := []kernels.Span{{Lo: 0, Hi: c.rows}}
 			for _, m := range []struct{ on, off attention.Method }{
 				{on, off},
 				{attention.PBSPlus{PBS: on, Stride: 4}, attention.PBSPlus{PBS: off, Stride: 4}},
@@ -28,7 +27,7 @@ func TestChooseUnpermuted(t *testing.T) {
 				if slices.Equal(p.Keep.Data, want.Keep.Data) {
 					t.Errorf("%v on %v: permutation changes nothing", m.on, c)
 				}
-				if !attention.ChooseUnpermuted(dev, m.on, p, q, kv, c.first, whole) || p.Permuted || p.Dense {
+				if !attention.ChooseUnpermuted(dev, m.on, p, q, kv, c.first) || p.Permuted || p.Dense {
 					t.Errorf("%v on %v: not chosen, or with keys out of order", m.on, c)
 				}
 				if !slices.Equal(p.Keep.Data, want.Keep.Data) || !slices.Equal(p.Kept.Data, want.Kept.Data) {
@@ -39,7 +38,7 @@ func TestChooseUnpermuted(t *testing.T) {
 				off, attention.Full{}, attention.MeanPool{Block: 16, Tau: 0.5}, attention.PBS{Block: 128, Segment: 512, Permute: true},
 				attention.DenseBelow{Method: on, Tokens: c.keys() + 1},
 			} {
-				if attention.ChooseUnpermuted(dev, m, nil, q, kv, c.first, whole) {
+				if attention.ChooseUnpermuted(dev, m, nil, q, kv, c.first) {
 					t.Errorf("%v on %v: reorders no keys", m, c)
 				}
 			}

@@ -1,50 +1,9 @@
-// Package eval runs long-context benchmarks over any model: it makes the prompts, hands them to a function that
-// generates, and scores what comes back as the benchmark's own scorer does. It imports no part of the engine.
+// Package eval runs long-context benchmarks over any model: it hands prompts to a function that generates, keeps what
+// comes back in the benchmarks' own layouts, so that a run may stop and go on at any time, and reports the scores. It
+// imports no part of the engine.
 package eval
 
-import (
-	"context"
-	"time"
-)
+import "github.com/pbs-run/pbs-run/eval/synthetic"
 
-// A Prompt is one user message and the start of the answer. The message goes through the model's chat template;
-// the prefix stands behind the template's assistant header as it is, leading blank included, and the model
-// continues it.
-type Prompt struct {
-	User   string
-	Prefix string
-}
-
-// An Output is what a model made of a Prompt.
-type Output struct {
-	Text         string        // the continuation alone, without the prefix and without special tokens
-	PromptTokens int           // tokens of the rendered prompt, prefix included
-	NewTokens    int           // tokens generated
-	TTFT         time.Duration // from the call to the first token
-	Total        time.Duration // from the call to the last token
-}
-
-// Generate answers one prompt greedily with at most maxNew tokens. An error spoils that sample, not the run.
-type Generate func(ctx context.Context, p Prompt, maxNew int) (Output, error)
-
-// Count returns the tokens of the rendered prompt, exactly as Generate would see it: template, special tokens and
-// prefix included.
-type Count func(p Prompt) (int, error)
-
-// A Sample is one item of a task.
-type Sample struct {
-	Index   int
-	Prompt  Prompt
-	Outputs []string // what a right answer holds
-	Tokens  int      // Count of Prompt
-	MaxNew  int      // tokens the answer may take
-}
-
-// Progress tells how far a run has come, after each sample.
-type Progress struct {
-	Task    string
-	Done    int
-	Samples int
-	Failed  int
-	Score   float64 // of the samples done, 0 to 100
-}
+// A Prompt is one user message and the start of the answer.
+type Prompt = synthetic.Prompt

@@ -1,222 +1,233 @@
 package eval
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 )
 
-// RULEROptions say what RunRULER runs.
-type RULEROptions struct {
-	Tasks   []string // of RULERTasks
-	Length  int      // tokens of prompt and answer together, at most
-	Samples int      // per task
-	Seed    uint64
-	Essay   string // the text needles are hidden in
-	Out     string // folder for one <task>.jsonl with every prediction; "" for none
+// Options say what Run runs, and where its files go.
+type Options struct {
+	Folder   string   // for manifest, predictions and times of one method
+	Manifest Manifest // all but Tasks, which Run fills in
+	Tasks    []Task
+	Limit    int // items of each task; 0 for all
+	Shard    Shard
+	Force    bool // go on in a folder whose manifest differs
+	Progress func(Progress)
+	Warn     func(string)
 }
 
-// A RULERReport is the result of a run, task by task.
-type RULERReport struct {
-	Seed  uint64       `json:"seed"`
-	Tasks []TaskReport `json:"tasks"`
-	Score float64      `json:"score"` // mean over the tasks, 0 to 100
+// Progress tells how far a run has come, after each sample.
+type Progress struct {
+	Task           string
+	Done, Items    int // of the task
+	AllDone, All   int // of all tasks
+	Failed         int // of all tasks
+	New            int // samples of this run: the others were there
+	LastGeneration Output
 }
 
-// A TaskReport is the result of one task. Score is RULER's: in percent, two decimals.
-type TaskReport struct {
-	Task             string  `json:"task"`
-	Length           int     `json:"length"`
-	Samples          int     `json:"samples"` // done: fewer than asked for if the run was stopped
-	Score            float64 `json:"score"`
-	Nulls            int     `json:"nulls"`  // empty predictions, failed samples among them
-	Failed           int     `json:"failed"` // samples without a prediction; they count as wrong
-	FirstError       string  `json:"first_error,omitempty"`
-	MeanPromptTokens float64 `json:"mean_prompt_tokens"`
-	MeanTTFTSeconds  float64 `json:"mean_ttft_seconds"` // over the samples that did not fail
-	Seconds          float64 `json:"seconds"`           // wall time, making the prompts included
+// A Count of a task's samples.
+type TaskCount struct {
+	Task        string `json:"task"`
+	Items       int    `json:"items"`  // asked for
+	Done        int    `json:"done"`   // fewer if the run was stopped
+	Failed      int    `json:"failed"` // of those done; they count as wrong
+	FirstError  string `json:"first_error,omitempty"`
+	SkippedRows int    `json:"skipped_rows,omitempty"` // rows of the data that --skip-bad left out
 }
 
-// A prediction is one line of <task>.jsonl. The names up to length are those of RULER's own files; length is
-// that of the prompt and the tokens to generate.
-type prediction struct {
-	Index        int      `json:"index"`
-	Pred         string   `json:"pred"`
-	Outputs      []string `json:"outputs"`
-	Input        string   `json:"input"`
-	AnswerPrefix string   `json:"answer_prefix"`
-	Length       int      `json:"length"`
-	NewTokens    int      `json:"new_tokens"`
-	Score        float64  `json:"score"` // 0 to 1
-	TTFTSeconds  float64  `json:"ttft_seconds"`
-	Seconds      float64  `json:"seconds"`
-	Error        string   `json:"error,omitempty"`
-}
+// sameFailures is how many samples in a row may fail alike before a run ends: then it is not the samples.
+const sameFailures = 5
 
-// RunRULER makes, answers and scores the samples of each task in turn; progress (nil for none) is told after each.
-// A sample that gen fails on counts as wrong and is reported. When ctx ends, the report of what is done so far comes
-// back with ctx's error. A <task>.jsonl that is there already is an error: nothing is overwritten.
-func RunRULER(ctx context.Context, opt RULEROptions, gen Generate, count Count, progress func(Progress)) (RULERReport, error) {
-	report := RULERReport{Seed: opt.Seed}
-	if err := opt.check(); err != nil {
-		return report, err
-	}
-	for _, name := range opt.Tasks {
-		task, err := runTask(ctx, opt, name, gen, count, progress)
-		if task.Samples > 0 {
-			report.Tasks = append(report.Tasks, task)
-		}
-		if err != nil {
-			report.Score = meanScore(report.Tasks)
-			return report, err
-		}
-	}
-	report.Score = meanScore(report.Tasks)
-	return report, nil
-}
-
-// check finds what is wrong with the options before any work is done.
-func (opt RULEROptions) check() error {
-	if len(opt.Tasks) == 0 {
-		return fmt.Errorf("ruler: no tasks; pass --tasks")
-	}
-	if opt.Samples <= 0 {
-		return fmt.Errorf("ruler: --samples %d: must be at least 1", opt.Samples)
-	}
-	seen := map[string]bool{}
-	for _, name := range opt.Tasks {
-		if _, err := newRULERTask(name, nil); err != nil {
-			return err
-		}
-		if seen[name] {
-			return fmt.Errorf("ruler: task %s is named twice", name)
-		}
-		seen[name] = true
-		if opt.Out == "" {
-			continue
-		}
-		if _, err := os.Lstat(opt.file(name)); err == nil {
-			return fmt.Errorf("ruler: %s exists; remove it or pass another --out", opt.file(name))
-		}
-	}
-	return nil
-}
-
-func (opt RULEROptions) file(task string) string { return filepath.Join(opt.Out, task+".jsonl") }
-
-func meanScore(tasks []TaskReport) float64 {
-	sum := 0.0
-	for _, t := range tasks {
-		sum += t.Score
-	}
-	return round2(sum / float64(max(1, len(tasks))))
-}
-
-// runTask runs one task. Its report counts the samples done, whatever ended the run.
-func runTask(ctx context.Context, opt RULEROptions, name string, gen Generate, count Count, progress func(Progress)) (report TaskReport, err error) {
-	t := tally{report: TaskReport{Task: name, Length: opt.Length}, start: time.Now()}
-	g, err := NewGenerator(name, opt.Essay, opt.Length, opt.Seed, count)
+// Run answers the samples of each task in turn, in their order, and writes one line per sample to its prediction file.
+// Samples whose lines are there already are not run again, so that a run which was killed goes on where it stopped. A
+// sample that gen fails on gets a line too, which counts as wrong. When ctx ends, Run returns its cause; what was done
+// is on the disk.
+func Run(ctx context.Context, opt Options, gen Generate) ([]TaskCount, error) {
+	held, err := lock(opt.Folder)
 	if err != nil {
-		return t.report, err
+		return nil, err
 	}
-	var file *os.File
-	if opt.Out != "" {
-		if file, err = createNew(opt.file(name)); err != nil {
-			return t.report, err
+	defer held.Close()
+	m := opt.Manifest
+	m.Shard, m.Tasks = opt.Shard.String(), map[string]TaskInfo{}
+	for _, t := range opt.Tasks {
+		if len(t.IDs) == 0 {
+			return nil, fmt.Errorf("task %s: its data set has no rows", t.Name)
 		}
-		defer func() { err = errors.Join(err, file.Close()) }()
+		m.Tasks[t.Name] = TaskInfo{t.File, len(t.IDs), t.Digest, t.Rules, len(t.Skipped)}
 	}
-	for i := range opt.Samples {
-		s, err := g.Sample(i)
-		if err != nil {
-			return t.report, err
-		}
-		out, genErr := gen(ctx, s.Prompt, s.MaxNew)
-		if err := ctx.Err(); err != nil {
-			return t.report, err
-		}
-		if genErr == nil && out.PromptTokens != s.Tokens {
-			return t.report, fmt.Errorf("ruler: %s sample %d: counted as %d tokens, generated from %d: the two must render alike",
-				name, i, s.Tokens, out.PromptTokens)
-		}
-		p := t.add(s, out, genErr, g.task.match)
-		if file != nil {
-			if err := writeLine(file, p); err != nil {
-				return t.report, err
+	if m, err = m.agree(opt.Folder, opt.Force); err != nil {
+		return nil, err
+	}
+	if err := m.write(opt.Folder); err != nil {
+		return nil, err
+	}
+	r := runner{opt: opt, gen: gen, counts: make([]TaskCount, len(opt.Tasks))}
+	return r.run(ctx)
+}
+
+// runner is a run in progress.
+type runner struct {
+	opt      Options
+	gen      Generate
+	files    []*predictions // by task
+	times    *times
+	counts   []TaskCount
+	new      int
+	failures int // in a row, all with the text lastError
+	last     string
+}
+
+func (r *runner) run(ctx context.Context) (counts []TaskCount, err error) {
+	if err := r.open(); err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	defer func() { err = errors.Join(err, r.close()) }()
+	for t, task := range r.opt.Tasks {
+		for _, i := range r.opt.Shard.items(len(task.IDs), r.opt.Limit) {
+			if r.files[t].done[task.IDs[i]] {
+				continue
+			}
+			if err := context.Cause(ctx); err != nil {
+				return r.counts, err
+			}
+			if err := r.sample(ctx, t, task.Item(i)); err != nil {
+				return r.counts, err
 			}
 		}
-		if progress != nil {
-			progress(Progress{Task: name, Done: t.report.Samples, Samples: opt.Samples, Failed: t.report.Failed, Score: t.report.Score})
+	}
+	return r.counts, nil
+}
+
+// open opens every task's file, before any work is done, and counts what is there.
+func (r *runner) open() (err error) {
+	if r.times, err = openTimes(filepath.Join(r.opt.Folder, timesName)); err != nil {
+		return err
+	}
+	for t, task := range r.opt.Tasks {
+		path := filepath.Join(r.opt.Folder, task.File)
+		p, err := openPredictions(path, task)
+		if err != nil {
+			return err
 		}
-	}
-	return t.report, nil
-}
-
-// A tally is a TaskReport in the making, with the sums behind its means.
-type tally struct {
-	report              TaskReport
-	start               time.Time
-	score, tokens, ttft float64
-}
-
-// add scores one sample into the report and returns its line for the file.
-func (t *tally) add(s Sample, out Output, genErr error, match func(string, []string) float64) prediction {
-	p := prediction{
-		Index: s.Index, Pred: out.Text, Outputs: s.Outputs, Input: s.Prompt.User, AnswerPrefix: s.Prompt.Prefix,
-		Length: s.Tokens + s.MaxNew, NewTokens: out.NewTokens, TTFTSeconds: out.TTFT.Seconds(), Seconds: out.Total.Seconds(),
-	}
-	r := &t.report
-	pred := CleanPrediction(out.Text)
-	if genErr != nil {
-		p.Error, p.Pred, pred = genErr.Error(), "", ""
-		r.Failed++
-		if r.FirstError == "" {
-			r.FirstError = fmt.Sprintf("sample %d: %v", s.Index, genErr)
+		r.files = append(r.files, p)
+		c := &r.counts[t]
+		c.Task, c.SkippedRows = task.Name, len(task.Skipped)
+		for _, i := range r.opt.Shard.items(len(task.IDs), r.opt.Limit) {
+			c.Items++
+			if id := task.IDs[i]; p.done[id] {
+				c.Done++
+				if why := p.failed[id]; why != "" {
+					c.fail(id, why)
+				}
+			}
 		}
-	} else {
-		p.Score = match(pred, s.Outputs)
-		t.ttft += p.TTFTSeconds
-	}
-	if pred == "" {
-		r.Nulls++
-	}
-	r.Samples++
-	t.score += p.Score
-	t.tokens += float64(s.Tokens)
-	r.Score = percent(t.score, r.Samples)
-	r.MeanPromptTokens = t.tokens / float64(r.Samples)
-	r.MeanTTFTSeconds = t.ttft / float64(max(1, r.Samples-r.Failed))
-	r.Seconds = time.Since(t.start).Seconds()
-	return p
-}
-
-// createNew opens a file that must not be there yet, and its folder.
-func createNew(path string) (*os.File, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("ruler: make --out folder: %w", err)
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("ruler: create predictions: %w", err)
-	}
-	return f, nil
-}
-
-// writeLine writes one prediction as one line, in one write, so that a stopped run leaves whole lines.
-func writeLine(f *os.File, p prediction) error {
-	var line bytes.Buffer
-	enc := json.NewEncoder(&line)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(p); err != nil {
-		return fmt.Errorf("ruler: encode prediction %d: %w", p.Index, err)
-	}
-	if _, err := f.Write(line.Bytes()); err != nil {
-		return fmt.Errorf("ruler: write prediction %d: %w", p.Index, err)
+		if p.repeated > 0 {
+			r.warn("%s: %d lines repeat the sample of an earlier one, which counts", path, p.repeated)
+		}
+		if p.foreign > 0 {
+			r.warn("%s: %d lines are of samples that the data does not have", path, p.foreign)
+		}
 	}
 	return nil
+}
+
+func (r *runner) close() error {
+	var errs []error
+	for _, f := range r.files {
+		errs = append(errs, f.close())
+	}
+	if r.times != nil {
+		errs = append(errs, r.times.close())
+	}
+	return errors.Join(errs...)
+}
+
+func (r *runner) warn(format string, args ...any) {
+	if r.opt.Warn != nil {
+		r.opt.Warn(fmt.Sprintf(format, args...))
+	}
+}
+
+func (c *TaskCount) fail(id, why string) {
+	c.Failed++
+	if c.FirstError == "" {
+		c.FirstError = fmt.Sprintf("sample %s: %s", id, why)
+	}
+}
+
+// sample answers one item and writes its line.
+func (r *runner) sample(ctx context.Context, t int, item Item) error {
+	start := time.Now()
+	answers, out, failure := r.answer(ctx, item)
+	if err := context.Cause(ctx); err != nil {
+		return err // an answer that was cut short is none
+	}
+	c, why := &r.counts[t], ""
+	if failure != nil {
+		why = failure.Error()
+		c.fail(item.ID, why)
+	}
+	if err := r.files[t].append(item.ID, item.Line(answers, why)); err != nil {
+		return err
+	}
+	c.Done++
+	r.new++
+	r.times.add(Timing{
+		Task: c.Task, ID: item.ID, PromptTokens: out.PromptTokens, NewTokens: out.NewTokens,
+		TTFTSeconds: out.TTFT.Seconds(), Seconds: time.Since(start).Seconds(), Failed: failure != nil,
+	})
+	r.report(t, out)
+	return r.stopIfAllFail(why)
+}
+
+// answer makes an item's requests. Its Output adds up both where there are two; the time to first token is the first's.
+func (r *runner) answer(ctx context.Context, item Item) (answers []string, sum Output, err error) {
+	request, err := item.First()
+	if err != nil {
+		return nil, sum, err
+	}
+	if sum, err = r.gen(ctx, request); err != nil || item.Second == nil {
+		return append(answers, sum.Text), sum, err
+	}
+	answers = append(answers, sum.Text)
+	if request, err = item.Second(sum.Text); err != nil {
+		return answers, sum, err
+	}
+	second, err := r.gen(ctx, request)
+	sum.NewTokens += second.NewTokens
+	return append(answers, second.Text), sum, err
+}
+
+func (r *runner) report(t int, out Output) {
+	if r.opt.Progress == nil {
+		return
+	}
+	p := Progress{Task: r.counts[t].Task, Done: r.counts[t].Done, Items: r.counts[t].Items, New: r.new, LastGeneration: out}
+	for _, c := range r.counts {
+		p.AllDone += c.Done
+		p.All += c.Items
+		p.Failed += c.Failed
+	}
+	r.opt.Progress(p)
+}
+
+// stopIfAllFail ends the run where it is plainly not the samples that fail.
+func (r *runner) stopIfAllFail(why string) error {
+	if why == "" || why != r.last {
+		r.failures = 0
+	}
+	r.last = why
+	if why == "" {
+		return nil
+	}
+	if r.failures++; r.failures < sameFailures {
+		return nil
+	}
+	return fmt.Errorf("%d samples in a row failed alike, the run ends: %s; remove their lines from the predictions to run them again", sameFailures, why)
 }

@@ -49,14 +49,20 @@ func testGoldenPBS(t *testing.T, r pbsRun, isa string) {
 	if worst, _ := distance(logitsAt(t, s, ids, positions), want); !(worst <= maxLogitError) {
 		t.Errorf("logits differ by %g, want at most %g", worst, maxLogitError)
 	}
-	for i, d := range s.Density() {
-		if math.Abs(d.Mean()-r.Density[i]) > 1e-12 {
-			t.Errorf("layer %d: density %v, want %v", i, d.Mean(), r.Density[i])
-		}
-	}
+	checkDensity(t, s, r.Density)
 	last := slices.Index(positions, int32(len(ids)-1))
 	s.WholeLastLayer = false
 	if worst, _ := distance(logitsAt(t, s, ids, positions[last:last+1]), want[last*m.Vocab:][:m.Vocab]); !(worst <= maxLogitError) {
 		t.Errorf("logits of the last token alone differ by %g, want at most %g", worst, maxLogitError)
+	}
+	checkDensity(t, s, r.Density)
+}
+
+func checkDensity(t *testing.T, s *model.Session, want []float64) {
+	t.Helper()
+	for i, d := range s.Density() {
+		if math.Abs(d.Mean()-want[i]) > 1e-12 {
+			t.Errorf("layer %d: density %v, want %v", i, d.Mean(), want[i])
+		}
 	}
 }

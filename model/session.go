@@ -43,7 +43,7 @@ type Session struct {
 	// nobody asked for are not up to date after the last layer.
 	AfterLayer func(layer int, resid kernels.Tensor) error
 	// BeforeAttention, if set, sees each layer's queries [n, heads·headDim] of positions first.. after RoPE, and its cache
-	// that holds the keys and values up to them. In the last layer only the queries that are needed are there, unless
+	// that holds the keys and values up to them. In a dense last layer only the queries that are needed are there, unless
 	// WholeLastLayer.
 	BeforeAttention func(layer int, q kernels.Tensor, kv kernels.KV, first int) error
 	// CompareUnpermuted has Density tell what methods that reorder keys would keep if they did not, for the price of a second

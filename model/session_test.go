@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -373,4 +374,30 @@ func TestDummyRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	lastLogits(t, s, randomIDs(100, cfg.Vocab))
+}
+
+// TestStopAndMinNew: a stop token ends the answer as EOS does and is part of it; none comes before MinNew tokens.
+func TestStopAndMinNew(t *testing.T) {
+	m, dev := open(t, "llama3-d32-bf16", cpu.Options{F32: true})
+	s := session(t, m, dev, 100, 100, kernels.F32)
+	ids := randomIDs(20, m.Vocab)
+	answer := func(opt model.Options) (got []int32) {
+		opt.Sampling, opt.MaxNew, opt.IgnoreEOS = model.Greedy(), 8, true
+		s.Truncate(0)
+		for id, err := range s.Generate(context.Background(), ids, opt) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, id)
+		}
+		return got
+	}
+	free := answer(model.Options{})
+	stop := free[3]
+	if got := answer(model.Options{Stop: []int32{stop}}); !slices.Equal(got, free[:slices.Index(free, stop)+1]) {
+		t.Errorf("with stop token %d: %v, without %v", stop, got, free)
+	}
+	if got := answer(model.Options{Stop: free[:1], MinNew: 1}); got[0] == free[0] {
+		t.Errorf("the stop token came first: %v, without a least number %v", got, free)
+	}
 }

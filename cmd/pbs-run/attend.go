@@ -183,7 +183,7 @@ func cause(ctx context.Context, err error) error {
 
 // unpermuted is the density of m with the keys in order; nil where it does not reorder them.
 func (l *layer) unpermuted(dev kernels.Device, m attention.Method, p *kernels.Plan) (*float64, error) {
-	if !attention.ChooseUnpermuted(dev, m, p, l.q, l.kv, l.first(), l.whole()) {
+	if !attention.ChooseUnpermuted(dev, m, p, l.q, l.kv, l.first()) {
 		return nil, nil
 	}
 	b, err := blocksOf(dev, l, p, p.Block)

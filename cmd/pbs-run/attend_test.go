@@ -186,7 +186,7 @@ func TestCapture(t *testing.T) {
 	if want := filepath.Join(dir, "layer1.safetensors") + "\n" + filepath.Join(dir, "layer3.safetensors") + "\n"; stdout != want {
 		t.Errorf("printed %q, want %q", stdout, want)
 	}
-	// The same method inside the model, which computes of the last layer its last block alone: compare layer 1.
+	// The same method inside the model.
 	var r attendReport
 	runJSON(t, &r, "attend", "--input", filepath.Join(dir, "layer1.safetensors"), "--attention", "pbs:block=32,segment=64,tau=0.8")
 	var g result

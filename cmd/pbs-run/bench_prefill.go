@@ -102,9 +102,9 @@ func runBenchPrefill(ctx context.Context, f *benchFlags, stdout, stderr io.Write
 	}
 	if f.calibrate {
 		if len(f.specs) > 0 || len(f.perLayer) > 0 || f.minLength > 0 {
-			return errors.New("--calibrate compares full and " + autoMethod + ", everywhere; it excludes --attention, --attention-layers and --min-length")
+			return errors.New("--calibrate compares full and " + defaultMethod + ", everywhere; it excludes --attention, --attention-layers and --min-length")
 		}
-		f.specs = []string{"full", autoMethod}
+		f.specs = []string{"full", defaultMethod}
 	}
 	slices.Sort(lengths)
 	f.attention = "full" // each contender comes later
@@ -164,7 +164,7 @@ func (b *prefillBench) prepare(longest int) error {
 func (b *prefillBench) contender(spec string, longest int) (c contender, err error) {
 	c.spec = spec
 	cfg := b.e.Config
-	forced := autoMethod
+	forced := defaultMethod
 	if spec != "auto" {
 		forced = spec
 	}

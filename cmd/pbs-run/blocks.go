@@ -120,7 +120,7 @@ type lines struct{ vertical, slash [][]int32 }
 func linesOf(dev kernels.Device, l *layer, m attention.MInference, p *kernels.Plan) (list lines, err error) {
 	if p.Dense {
 		p.Begin(l.first(), l.rows)
-		m.Choose(dev, p, l.q, l.kv, l.whole())
+		m.Choose(dev, p, l.q, l.kv)
 	}
 	if list.vertical, err = l.bits(dev, p.Columns); err != nil {
 		return lines{}, err

@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// autoMethod is what --attention auto takes where a prompt is long enough.
-	autoMethod = "pbs"
+	// defaultMethod is what generate takes, and auto where a prompt is long enough: the paper's but for the end of the prompt, where a
+	// question stands.
+	defaultMethod = "pbs:last=2"
 	// autoDefault is the length below which auto is dense where nobody has calibrated. It was chosen, not measured: PBS-Attn's
 	// authors report no gain at 8K and some at 16K on their GPU (arXiv 2510.21270).
 	autoDefault = 8192
@@ -93,7 +94,7 @@ func (b *prefillBench) store(r *benchReport) error {
 	c.Measured = r.BreakEven[0].points
 	if c.MinLength = r.BreakEven[0].Tokens; c.MinLength == 0 {
 		c.MinLength = c.Measured[len(c.Measured)-1].Tokens + 1
-		fmt.Fprintf(b.stderr, "pbs-run: %s was not faster at any length measured: --attention auto will be dense up to the longest, %d tokens\n", autoMethod, c.MinLength-1)
+		fmt.Fprintf(b.stderr, "pbs-run: %s was not faster at any length measured: --attention auto will be dense up to the longest, %d tokens\n", defaultMethod, c.MinLength-1)
 	}
 	if b.tokens == nil && b.density == 0 {
 		fmt.Fprintln(b.stderr, "pbs-run: calibrated on random tokens, to which attention is flatter than to text; --prompt-file FILE takes text")

@@ -71,7 +71,7 @@ func parseDevice(s string) (name string, index int, err error) {
 	name, suffix, ok := strings.Cut(s, ":")
 	if ok {
 		if index, err = strconv.Atoi(suffix); err != nil || index < 0 {
-			return "", 0, fmt.Errorf("--device %q: want cuda:0, cuda:1, ...", s)
+			return "", 0, fmt.Errorf("--device %q: want cuda:N, N from 0", s)
 		}
 	}
 	if name != "auto" && name != "cpu" && name != "cuda" || ok && name != "cuda" {

@@ -2,164 +2,296 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"strings"
-	"text/tabwriter"
-	"time"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"github.com/pbs-run/pbs-run/eval"
-	"github.com/pbs-run/pbs-run/model"
-	"github.com/pbs-run/pbs-run/tokenizer"
+	"github.com/pbs-run/pbs-run/eval/benchmark"
 )
 
 func evalCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "eval",
 		Short: "Run a benchmark and score it as its own scripts do",
+		Long: `Run LongBench, LongBench-v2, RULER or InfiniteBench with the prompts, truncation and metrics of the official scripts.
+
+Every --attention has a folder below --out: the predictions in the benchmark's own layout, manifest.json with every setting,
+results.json, and times.jsonl. A run that was stopped or killed goes on where it was when the same command is given again.
+--shard i/n runs one of n parts, as in a job array; eval merge joins them. See docs/evaluation.md.`,
 	}
-	cmd.AddCommand(rulerCommand())
+	cmd.AddCommand(longBenchCommand(false), longBenchCommand(true), longBench2Command(), rulerCommand(), infiniteBenchCommand(),
+		mergeCommand(), compareCommand(), scoreCommand())
 	return cmd
 }
 
-// rulerFlags are the flags of eval ruler beside the engine's.
-type rulerFlags struct {
+// evalFlags are the flags of every benchmark's command.
+type evalFlags struct {
 	engineFlags
-	eval.RULEROptions
-	essay string
-	json  bool
+	specs   []string
+	data    string
+	out     string
+	dump    string
+	tasks   []string
+	limit   int
+	shard   string
+	seed    uint64
+	skipBad bool
+	force   bool
+	json    bool
 }
 
-func rulerCommand() *cobra.Command {
-	var f rulerFlags
-	cmd := &cobra.Command{
-		Use:   "ruler --model DIR --tasks niah_single_2,niah_multikey_1 --length N --samples N --seed S",
-		Short: "RULER (arXiv 2404.06654): needles in a haystack, made from a seed at any length",
-		Long: `Make RULER prompts of a length from a seed, answer them greedily and score them by RULER's string match.
-The essay that needles are hidden in is --essay, by default document.txt beside the model folder.
-
-  pbs-run eval ruler -m DIR --essay book.txt --tasks niah_single_2 --length 16384 --samples 100 --attention pbs`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runRuler(cmd.Context(), &f, cmd.OutOrStdout(), cmd.ErrOrStderr())
-		},
-	}
-	f.engineFlags.register(cmd, "full")
+func (f *evalFlags) register(cmd *cobra.Command) {
+	f.registerShared(cmd)
 	fl := cmd.Flags()
-	fl.StringSliceVar(&f.Tasks, "tasks", eval.RULERTasks(), "`tasks`, separated by commas")
-	fl.IntVar(&f.Length, "length", 4096, "`tokens` of prompt and answer together")
-	fl.IntVar(&f.Samples, "samples", 100, "prompts per task")
-	fl.Uint64VarP(&f.Seed, "seed", "s", 42, "seed of the prompts")
-	fl.StringVar(&f.essay, "essay", "", "text `file` to hide needles in")
-	fl.StringVar(&f.Out, "out", "", "`folder` for <task>.jsonl files with every prompt and prediction")
+	fl.StringArrayVar(&f.specs, "attention", []string{"full"}, "`method` of the prefill, as for generate; may be repeated: each runs all samples, one after another")
+	fl.StringVar(&f.data, "data", "", "`folder` with the data set as downloaded: JSON Lines, zip, JSON or Parquet")
+	fl.StringVar(&f.out, "out", "", "`folder` for predictions and results (default: none are kept)")
+	fl.StringVar(&f.dump, "dump-prompts", "", "write every prompt to a JSONL `file` before the run: text, number of tokens, SHA-256")
+	fl.StringSliceVar(&f.tasks, "tasks", nil, "`tasks`, separated by commas (default all)")
+	fl.IntVar(&f.limit, "limit", 0, "samples of each task, the first ones; 0 for all")
+	fl.StringVar(&f.shard, "shard", "", "run part `i/n` of the samples, i from 0")
+	fl.Uint64VarP(&f.seed, "seed", "s", 42, "seed of every random draw")
+	fl.BoolVar(&f.skipBad, "skip-bad", false, "leave out rows of the data that cannot be used, and count them")
+	fl.BoolVar(&f.force, "force", false, "go on in a folder whose manifest differs; the difference is noted there")
 	registerJSON(cmd, &f.json)
-	return cmd
+	must(cmd.MarkFlagRequired("model"))
 }
 
-func runRuler(ctx context.Context, f *rulerFlags, stdout, stderr io.Writer) error {
+// source is where a benchmark's rows come from.
+func (f *evalFlags) source() benchmark.Source {
+	return benchmark.Source{Data: f.data, SkipBad: f.skipBad}
+}
+
+// suite is what a benchmark's command has evalRun run.
+type suite struct {
+	benchmark string
+	protocol  string         // "" where there is one
+	settings  map[string]any // for the manifest
+	tasks     []eval.Task
+	length    int // tokens of the longest prompt and answer; 0 to find out
+}
+
+// evalRun is a benchmark's command at work.
+type evalRun struct {
+	*evalFlags
+	*answerer
+	shard      eval.Shard
+	contenders []contender
+	name       string // of the model, for files
+	stderr     io.Writer
+}
+
+// runEval opens the model, has load make the tasks, runs them by every method, and reports.
+func (f *evalFlags) runEval(ctx context.Context, load func(*evalRun) (suite, error), stdout, stderr io.Writer) error {
+	shard, err := eval.ParseShard(f.shard)
+	if err != nil {
+		return err
+	}
+	if f.limit < 0 {
+		return fmt.Errorf("--limit %d: want 0 (all) or more", f.limit)
+	}
+	if err := f.checkFolders(); err != nil {
+		return err
+	}
+	if f.out == "" {
+		if f.out, err = os.MkdirTemp("", "pbs-run-eval-"); err != nil {
+			return fmt.Errorf("make folder: %w", err)
+		}
+		defer os.RemoveAll(f.out)
+	}
+	f.attention = f.specs[0]
 	e, err := f.open()
 	if err != nil {
 		return err
 	}
 	defer e.close()
-	if f.Essay, err = eval.ReadEssay(f.essay, e.dir); err != nil {
-		return err
-	}
 	tok, err := e.tokenizer()
 	if err != nil {
 		return err
 	}
 	defer tok.Close()
-	s, err := e.session(f.Length, 0) // prompt and answer share the length
+	a, err := newAnswerer(e, tok)
 	if err != nil {
 		return err
 	}
-	a := answerer{e: e, tok: tok, s: s}
-	progress := func(eval.Progress) {}
-	if bar := drawBar(stderr, int64(len(f.Tasks)*f.Samples), progressbar.OptionSetPredictTime(true)); bar != nil {
-		progress = func(p eval.Progress) {
-			bar.Describe(fmt.Sprintf("%s %d/%d, score %.2f", p.Task, p.Done, p.Samples, p.Score))
-			_ = bar.Add(1) // a bar that cannot be drawn spoils nothing
-		}
-	}
-	found, err := eval.RunRULER(ctx, f.RULEROptions, a.generate, a.count, progress)
-	if err != nil && len(found.Tasks) == 0 {
+	r := &evalRun{evalFlags: f, answerer: a, shard: shard, stderr: stderr}
+	if r.name, err = modelName(f.model); err != nil {
 		return err
 	}
-	r := rulerReport{e.dir, e.method.String(), minLength(e.method), e.setup(), found}
-	return errors.Join(err, show(r, f.json, stdout))
-}
-
-// rulerReport is what eval ruler prints.
-type rulerReport struct {
-	Model     string `json:"model"`
-	Attention string `json:"attention"`
-	MinLength int    `json:"min_length,omitempty"`
-	setup
-	eval.RULERReport
-}
-
-func (r rulerReport) print(to io.Writer) error {
-	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "task\tlength\tsamples\tscore\tnulls\tfailed\tTTFT s\tseconds")
-	for _, t := range r.Tasks {
-		fmt.Fprintf(w, "%s\t%d\t%d\t%.2f\t%d\t%d\t%.2f\t%.0f\n", t.Task, t.Length, t.Samples, t.Score, t.Nulls, t.Failed, t.MeanTTFTSeconds, t.Seconds)
+	if err := r.resolve(); err != nil {
+		return err
 	}
-	return w.Flush()
-}
-
-// answerer answers evaluation prompts, each in the same session from an empty cache.
-type answerer struct {
-	e   *engine
-	tok *tokenizer.Tokenizer
-	s   *model.Session
-}
-
-// ids renders p: the user's message through the chat template, then the start of the answer as it is.
-func (a *answerer) ids(p eval.Prompt) ([]int32, error) {
-	ids, err := a.tok.ChatIDs([]tokenizer.Message{{Role: "user", Content: p.User}}, tokenizer.ChatOptions{AddGenerationPrompt: true})
+	s, err := load(r)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	prefix, err := a.tok.Encode(p.Prefix, tokenizer.EncodeOptions{})
-	return append(ids, prefix...), err
+	return r.runSuite(ctx, s, stdout)
 }
 
-func (a *answerer) count(p eval.Prompt) (int, error) {
-	ids, err := a.ids(p)
-	return len(ids), err
+// modelName is the last part of a folder or of org/name.
+func modelName(model string) (string, error) {
+	path, err := filepath.Abs(model)
+	return filepath.Base(path), err
 }
 
-func (a *answerer) generate(ctx context.Context, p eval.Prompt, maxNew int) (eval.Output, error) {
-	start := time.Now()
-	ids, err := a.ids(p)
+// methodFolder is the folder of a method: as it was given, in letters that every file system takes.
+func methodFolder(spec string) string {
+	return regexp.MustCompile(`[^A-Za-z0-9.=+,_-]`).ReplaceAllString(spec, "_")
+}
+
+// checkFolders finds methods that would share a folder.
+func (f *evalFlags) checkFolders() error {
+	if len(f.specs) == 0 {
+		return errors.New("--attention: want at least one method")
+	}
+	seen := map[string]bool{}
+	for _, spec := range f.specs {
+		if seen[methodFolder(spec)] {
+			return fmt.Errorf("--attention %s is given twice", spec)
+		}
+		seen[methodFolder(spec)] = true
+	}
+	return nil
+}
+
+// resolve finds the methods that --attention names.
+func (r *evalRun) resolve() error {
+	for _, spec := range r.specs {
+		c := contender{spec: spec}
+		var err error
+		if c.method, err = r.e.methodOf(spec, r.e.Config); err != nil {
+			return err
+		}
+		if c.methods, err = r.e.layerMethods(c.method, r.e.Config); err != nil {
+			return err
+		}
+		r.contenders = append(r.contenders, c)
+	}
+	return nil
+}
+
+func (r *evalRun) runSuite(ctx context.Context, s suite, stdout io.Writer) error {
+	for _, t := range s.tasks {
+		for _, why := range t.Skipped {
+			fmt.Fprintf(r.stderr, "pbs-run: warning: --skip-bad: %s\n", why)
+		}
+	}
+	if r.dump != "" {
+		if err := eval.DumpPrompts(ctx, r.dump, s.tasks, r.limit, r.shard, r.render); err != nil {
+			return err
+		}
+	}
+	if err := r.openSession(s); err != nil {
+		return err
+	}
+	m, err := r.manifest(s)
 	if err != nil {
-		return eval.Output{}, err
+		return err
 	}
-	out := eval.Output{PromptTokens: len(ids)}
-	a.s.Truncate(0)
-	var text strings.Builder
-	stream := a.tok.NewStream(true)
-	greedy := model.Options{Sampling: model.Greedy(), MaxNew: maxNew}
-	for id, err := range a.s.Generate(ctx, ids, greedy) {
+	var found []eval.Result
+	for _, c := range r.contenders {
+		result, err := r.runMethod(ctx, s, m, c)
+		if result.Counts != nil {
+			found = append(found, result)
+		}
 		if err != nil {
-			return out, err
+			return errors.Join(err, r.show(found, stdout))
 		}
-		if out.NewTokens == 0 {
-			out.TTFT = time.Since(start)
-		}
-		out.NewTokens++
-		piece, err := stream.Next(id)
-		if err != nil {
-			return out, err
-		}
-		text.WriteString(piece)
 	}
-	text.WriteString(stream.Flush())
-	out.Text, out.Total = text.String(), time.Since(start)
-	return out, nil
+	return r.show(found, stdout)
 }
+
+// openSession makes a session for the longest prompt by the method that needs most.
+func (r *evalRun) openSession(s suite) error {
+	length := s.length
+	if length == 0 {
+		length = eval.Longest(s.tasks, r.limit, r.shard, r.render)
+	}
+	length = max(length, 1)
+	for _, c := range r.contenders {
+		if _, err := r.e.checkLength(length, 0, c.methods); err != nil {
+			return err
+		}
+	}
+	var err error
+	r.s, err = r.e.session(length, 0) // prompt and answer share it
+	return err
+}
+
+// manifest is that of all methods, but for the attention.
+func (r *evalRun) manifest(s suite) (m eval.Manifest, err error) {
+	setup := r.e.setup()
+	s.settings["chat_template_date"] = templateDate
+	m = eval.Manifest{
+		Benchmark: s.benchmark, Protocol: s.protocol, Precision: setup.Precision, KVDType: setup.KVDType, Seed: r.seed,
+		Model: eval.ModelInfo{Name: r.name}, Settings: s.settings,
+		Machine: map[string]any{"isa": setup.ISA, "threads": setup.Threads},
+	}
+	if m.Code, err = codeVersion(); err != nil {
+		return m, err
+	}
+	if r.loadFormat == "dummy" {
+		m.Model.SHA256 = "dummy weights"
+	} else if m.Model.SHA256, err = modelSHA256(r.e.dir); err != nil {
+		return m, err
+	}
+	config, err := os.ReadFile(filepath.Join(r.e.dir, "config.json"))
+	if err != nil {
+		return m, fmt.Errorf("read model's config: %w", err)
+	}
+	m.Model.Config = json.RawMessage(config)
+	return m, nil
+}
+
+// runMethod runs all tasks by one method and scores what is there.
+func (r *evalRun) runMethod(ctx context.Context, s suite, m eval.Manifest, c contender) (result eval.Result, err error) {
+	if err := r.s.SetMethods(c.methods); err != nil {
+		return result, err
+	}
+	m.Attention = eval.AttentionInfo{Spec: c.method.String(), MinLength: minLength(c.method), Layers: otherLayers(c)}
+	folder := filepath.Join(r.out, r.shard.Folder(), methodFolder(c.spec))
+	meter := newMeter(r.stderr, s.benchmark+" "+c.spec)
+	counts, err := eval.Run(ctx, eval.Options{
+		Folder: folder, Manifest: m, Tasks: s.tasks, Limit: r.limit, Shard: r.shard, Force: r.force, Progress: meter.show,
+		Warn: func(text string) { fmt.Fprintln(r.stderr, "pbs-run: warning:", text) },
+	}, r.generate)
+	meter.close()
+	if counts == nil {
+		return result, err
+	}
+	// The scores of what is done are worth having even if the run was stopped.
+	result, scoreErr := eval.Report(context.WithoutCancel(ctx), folder, c.spec, counts)
+	return result, errors.Join(err, scoreErr)
+}
+
+// otherLayers lists the layers whose method --attention-layers changed.
+func otherLayers(c contender) []string {
+	var all []string
+	for i, m := range c.methods {
+		if m.String() != c.method.String() {
+			all = append(all, fmt.Sprintf("%d=%s", i, m))
+		}
+	}
+	return slices.Clip(all)
+}
+
+// show prints the table, or the JSON.
+func (r *evalRun) show(results []eval.Result, stdout io.Writer) error {
+	if len(results) == 0 {
+		return nil
+	}
+	return show(evalTable{eval.Table(results)}, r.json, stdout)
+}
+
+// evalTable is a report.
+type evalTable struct{ eval.Comparison }
+
+func (t evalTable) print(to io.Writer) error { return t.Print(to) }

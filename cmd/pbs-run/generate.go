@@ -50,7 +50,7 @@ template unless --no-chat-template is given. The answer streams to standard outp
 			return runGenerate(cmd.Context(), &f, cmd.Flags().Changed, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	f.engineFlags.register(cmd, "pbs")
+	f.engineFlags.register(cmd, defaultMethod)
 	f.input.register(cmd)
 	f.sampling.register(cmd)
 	fl := cmd.Flags()
@@ -133,7 +133,9 @@ func runGenerate(ctx context.Context, f *generateFlags, changed func(string) boo
 	if err != nil && r.FinishReason != "interrupted" {
 		return err
 	}
-	r.Needle = in.needle.judge(r.Text)
+	if r.FinishReason != "interrupted" {
+		r.Needle = in.needle.judge(r.Text)
+	}
 	if f.json {
 		if err := json.NewEncoder(stdout).Encode(r); err != nil {
 			return err

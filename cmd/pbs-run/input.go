@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/pbs-run/pbs-run/eval"
+	"github.com/pbs-run/pbs-run/eval/synthetic"
 	"github.com/pbs-run/pbs-run/tokenizer"
 )
 
@@ -112,7 +112,7 @@ func (f *inputFlags) read(stdin io.Reader, seed uint64) (input, error) {
 		return in, err
 	}
 	if f.hide {
-		h, err := eval.HideNeedle(text, seed)
+		h, err := synthetic.HideNeedle(text, seed)
 		if err != nil {
 			return in, err
 		}

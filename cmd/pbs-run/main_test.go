@@ -377,27 +377,6 @@ func TestInspectAndVerify(t *testing.T) {
 	}
 }
 
-func TestEvalRuler(t *testing.T) {
-	essay := writeFile(t, "essay", strings.Repeat("The quick brown fox jumps over the lazy dog. ", 200))
-	out := t.TempDir()
-	var r struct {
-		Tasks []struct {
-			Task    string
-			Samples int
-			Failed  int
-			Mean    float64 `json:"mean_prompt_tokens"`
-		}
-	}
-	runJSON(t, &r, "eval", "ruler", "-m", models+"llama-f16", "--essay", essay, "--length", "2500", "--samples", "2", "--seed", "3", "--out", out, "--json")
-	if len(r.Tasks) != 2 || r.Tasks[0].Samples != 2 || r.Tasks[0].Failed != 0 || r.Tasks[0].Mean+128 > 2500 || r.Tasks[0].Mean+128 < 2300 {
-		t.Errorf("got %+v", r)
-	}
-	b, err := os.ReadFile(filepath.Join(out, "niah_multikey_1.jsonl"))
-	if err != nil || bytes.Count(b, []byte("\n")) != 2 {
-		t.Errorf("predictions: %v\n%s", err, b)
-	}
-}
-
 // TestDemo: the demo model finds a needle in the demo document.
 func TestDemo(t *testing.T) {
 	right := 0

@@ -22,18 +22,19 @@ the default that is shown here. Lengths are in tokens, shares are 0 to 1; a high
   full          dense causal attention
   pbs           PBS-Attn (arXiv 2510.21270): keys are sorted inside segments, then blocks of them chosen by their means
                   block=128 (16 or more), segment=256 (a multiple of block), tau=0.9, permute=on (or off: keys stay in order),
-                  first=on (or off: the block that holds token 0 is not always kept)
+                  first=on (or off: the block that holds token 0 is not always kept), last=0 (so many blocks of queries at the end
+                  of the prompt keep everything; last=2, the default of generate, has the question find what it asks for)
   pbs+          pbs whose blocks are scored along antidiagonals
                   as pbs, and stride=8 (divides block)
   meanpool      blocks chosen by their means, keys in order
-                  block=128, tau=0.9
+                  block=128, tau=0.9, last=0
   xattention    XAttention (arXiv 2503.16428): blocks scored along antidiagonals
                   block=128, stride=8, threshold=0.9
   flexprefill   FlexPrefill (arXiv 2502.20766): each head has a pattern and a budget of its own
                   block=128, gamma=0.95, tau=0.1 (a higher one trusts pooled scores more often), min=1024
   minference    MInference's vertical-slash (arXiv 2407.02490): single keys and distances
                   vertical=1000, slash=6096; scale=128 divides scores by its root, as the published code does
-  auto          pbs, but full below the length from which pbs is faster on this device with this model: what bench prefill
+  auto          pbs:last=2, but full below the length from which that is faster on this device with this model: what bench prefill
                 --calibrate has stored, else 8192, which nobody measured
 
 density=0.3 makes pbs, pbs+ and meanpool keep that share of the causal blocks in the place of what tau asks for, to measure time.
@@ -47,7 +48,7 @@ Short prompts, and a few new tokens over a long cache, are dense under every met
 func (e *engine) methodOf(spec string, cfg model.Config) (attention.Method, error) {
 	least := e.flags.minLength
 	if spec == "auto" {
-		spec = autoMethod
+		spec = defaultMethod
 		if least == 0 {
 			if e.auto == 0 {
 				var err error

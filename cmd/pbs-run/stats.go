@@ -24,12 +24,8 @@ type densities struct {
 
 // densitiesOf copies a session's densities. Where no layer was selected a second time, the unpermuted ones stay away.
 func densitiesOf(layers []model.Density) densities {
-	d, unpermuted, some, pairs := densities{}, 0.0, false, int64(0)
+	d, unpermuted, some := densities{}, 0.0, false
 	for _, l := range layers {
-		pairs += l.Pairs
-	}
-	for _, l := range layers {
-		share := float64(l.Pairs) / float64(pairs)
 		d.methods = append(d.methods, l.Method)
 		d.PerLayer = append(d.PerLayer, l.Mean())
 		d.PerHead = append(d.PerHead, slices.Clone(l.Heads))
@@ -40,8 +36,8 @@ func densitiesOf(layers []model.Density) densities {
 		} else {
 			d.UnpermutedPerHead = append(d.UnpermutedPerHead, slices.Clone(l.Heads))
 		}
-		d.Density += l.Mean() * share
-		unpermuted += l.MeanUnpermuted() * share
+		d.Density += l.Mean() / float64(len(layers))
+		unpermuted += l.MeanUnpermuted() / float64(len(layers))
 	}
 	if d.Unpermuted = &unpermuted; !some {
 		d.Unpermuted, d.UnpermutedPerLayer, d.UnpermutedPerHead = nil, nil, nil

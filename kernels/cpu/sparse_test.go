@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math"
 	"testing"
 
@@ -129,4 +130,46 @@ func TestDenormals(t *testing.T) {
 			t.Errorf("Go sees %g as 0", x)
 		}
 	})
+}
+
+// A plan whose bits and bytes are more than 2^31: what its last query keeps is found where it stands.
+func TestLongPlan(t *testing.T) {
+	const n, heads, dim, block = 1 << 20, 5, 8, 16
+	d, err := Open(Options{Threads: 2, F32: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	p := kernels.NewPlan(d, kernels.PlanShape{Heads: heads, KVHeads: 1, HeadDim: dim, Capacity: n, Rows: n, Block: block, Segment: 2 * block})
+	if p.Keep.Bytes() <= math.MaxInt32 {
+		t.Fatalf("%d bytes of blocks", p.Keep.Bytes())
+	}
+	// The memory of rows nobody asks for is never touched.
+	q, out := d.Alloc(kernels.F32, n, heads*dim), d.Alloc(kernels.F32, n, heads*dim)
+	noise(q.Slice(n-block, n))
+	kv := kernels.KV{K: noise(d.Alloc(kernels.BF16, 1, n, dim)), V: noise(d.Alloc(kernels.BF16, 1, n, dim))}
+	last := [...]kernels.Span{{Lo: n - 1, Hi: n}}
+	p.Begin(0, n)
+	p.Permuted = true
+	d.RankKeys(p, q, kv)
+	d.SortKeys(p)
+	d.PoolBlocks(p, q, kv, last[:])
+	d.SelectBlocks(p, kernels.Selection{Tau: 1}, last[:])
+	d.AttendBlocks(out, q, kv, p, last[:])
+	want := d.Alloc(kernels.F32, 1, heads*dim)
+	d.Attend(want, q.Slice(n-1, n), kv, n-1)
+	if err := d.Err(); err != nil {
+		t.Fatal(err)
+	}
+	for h := range heads {
+		at := 4 * (h*p.Kept.Stride + n/block - 1)
+		if kept := binary.LittleEndian.Uint32(p.Kept.Data[at:]); kept != n/block {
+			t.Errorf("head %d keeps %d blocks of %d", h, kept, n/block)
+		}
+	}
+	for i, x := range out.Slice(n-1, n).Float32() {
+		if w := want.Float32()[i]; !(math.Abs(float64(x-w)) <= 1e-5) {
+			t.Errorf("%d: %g, dense %g", i, x, w)
+		}
+	}
 }
