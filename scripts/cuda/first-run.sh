@@ -1,10 +1,10 @@
 #!/bin/sh
-# first-run.sh OUT [part...]: what to run on a machine with a GPU, most telling first, in parts of at most ten minutes: correct, sanitize,
-# speed, ttft (all of them by default). Every step has its own time limit and its output in a file; a failure stops nothing. OUT gets
-# summary.txt, a line per step, and logs.tgz with all output.
+# first-run.sh OUT [part...]: what to run on a machine with a GPU, most telling first, in parts meant to end within ten minutes: correct,
+# sanitize, speed, ttft (all of them by default). Every step has its own time limit and its output in a file; a failure stops nothing.
+# OUT gets summary.txt, a line per step, and logs.tgz with all output.
 #
-# Needs no Go and no compiler: elsewhere, `make cuda cuda-test` and scripts/cuda/carry.sh make bin/gpu.tgz (17 MiB), to be carried beside a
-# checkout (36 MiB). Python with PyTorch, where there is one, lends its cuBLASLt and gives the rivals.
+# Needs no Go and no compiler: elsewhere, `make cuda cuda-test` and scripts/cuda/carry.sh make bin/gpu.tgz (15 MiB), to be carried beside a
+# checkout (35 MiB). Python with PyTorch, where there is one, lends its cuBLASLt and gives the rivals.
 set -u
 out=$(mkdir -p "${1:?usage: first-run.sh OUT [correct|sanitize|speed|ttft]...}" && cd "$1" && pwd)
 shift
