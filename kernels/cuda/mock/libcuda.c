@@ -90,7 +90,8 @@ EXPORT int cuDeviceGetAttribute(int *value, int which, int d) {
     return OK;
 }
 EXPORT int cuDeviceGetPCIBusId(char *address, int n, int d) { DO("%d", d); snprintf(address, n, "0000:%02x:00.0", 0x1b + d); return OK; }
-EXPORT int cuDevicePrimaryCtxRetain(void **ctx, int d) { DO("%d", d); *ctx = (void *)0x1000; return OK; }
+static intptr_t modules = 0x4000, first_module;
+EXPORT int cuDevicePrimaryCtxRetain(void **ctx, int d) { DO("%d", d); *ctx = (void *)0x1000, first_module = modules; return OK; }
 EXPORT int cuDevicePrimaryCtxRelease_v2(int d) { DO("%d", d); return OK; }
 EXPORT int cuCtxSetCurrent(void *ctx) { DO("%p", ctx); return OK; }
 EXPORT int cuStreamCreate(void **s, unsigned flags) { DO("%u", flags); *s = (void *)0x2000; return OK; }
@@ -100,16 +101,15 @@ EXPORT int cuEventRecord(void *e, void *s) { DO("%p %p", e, s); return OK; }
 EXPORT int cuEventSynchronize(void *e) { DO("%p", e); return OK; }
 EXPORT int cuEventElapsedTime(float *ms, void *a, void *b) { DO("%p %p", a, b); *ms = 1; return OK; }
 EXPORT int cuModuleLoadData(void **m, const void *image) {
-    static intptr_t next = 0x4000;
     DO("%08x", *(const unsigned *)image);
-    *m = (void *)next++;
+    *m = (void *)modules++;
     return OK;
 }
 static char *functions[256];
 EXPORT int cuModuleGetFunction(void **f, void *m, const char *name) {
     DO("%p %s", m, name);
     const char *lacks = getenv("PBS_MOCK_LACKS");
-    if ((intptr_t)m != 0x4000 || (lacks && !strcmp(lacks, name))) return NOT_FOUND;  // the first module has all
+    if ((intptr_t)m != first_module || (lacks && !strcmp(lacks, name))) return NOT_FOUND;  // the first module of a context has all
     int i = 0;
     while (functions[i] && strcmp(functions[i], name)) i++;
     if (!functions[i]) functions[i] = strdup(name);
