@@ -15,16 +15,16 @@ type blockScoreArgs struct {
 }
 
 type chooseArgs struct {
-	weights, perm, keep, kept                                                                                            uintptr
-	stride, permStride, keepHeadStride, keptHeadStride                                                                   int64
-	tau, density                                                                                                         float64
-	head0, row0, rows, firstBlock, block, segment, blocks, words, sorted, scores, own, keepFirst, counted, surplus, last int32
+	weights, perm, keep, kept                                                                                        uintptr
+	stride, permStride, keepHeadStride, keptHeadStride                                                               int64
+	tau, density                                                                                                     float64
+	_, row0, rows, firstBlock, block, segment, blocks, words, sorted, scores, own, keepFirst, counted, surplus, last int32
 }
 
 type stridedArgs struct {
 	stats, q, k, perm                                                                    uintptr
 	qStride, kvStride, kvHeadStride, permStride, statStride, first, lo, hi, sorted, keys int64
-	head0, group, width, block, segment, stride, row0, rows, blocks, span, own           int32
+	_, group, width, block, segment, stride, row0, rows, blocks, span, own               int32
 	c                                                                                    float32
 }
 

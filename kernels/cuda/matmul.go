@@ -19,9 +19,9 @@ type biasArgs struct {
 }
 
 type combineArgs struct {
-	out, gate, up, gateBias, upBias       uintptr
-	outStride, stride                     int64
-	cols, gateBiasDType, upBiasDType, pad int32
+	out, gate, up, gateBias, upBias     uintptr
+	outStride, stride                   int64
+	cols, gateBiasDType, upBiasDType, _ int32
 }
 
 const (

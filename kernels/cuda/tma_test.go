@@ -159,7 +159,7 @@ func (c tmaCase) plan(d *Device, rng *rand.Rand) *kernels.Plan {
 	if p.Striped = c.striped; c.striped {
 		columns := make([]byte, p.Columns.Bytes())
 		for i := range columns {
-			columns[i] = byte(rng.IntN(256)) & byte(rng.IntN(256)) & byte(rng.IntN(256))
+			columns[i] = byte(1 << rng.IntN(8))
 		}
 		d.Upload(p.Columns, columns)
 	}
