@@ -44,6 +44,22 @@ type Stepper interface {
 	Step(key any, position int, id int32, queue func() error) error
 }
 
+// Drawer is a Device that makes random weights in its own memory, in the place of Place.
+type Drawer interface {
+	Draw(dt DType, dims []int, r Recipe) Tensor
+}
+
+// Recipe is how the random values of a tensor come about, so that every device makes the same. Word w, the 8 bytes from 8·w on, comes
+// from the random number mix(mix(State + w/RecipeStretch) + (w mod RecipeStretch + 1)·0x9e3779b97f4a7c15) of splitmix64 (Steele, Lea,
+// Flood 2014): each element takes as many of its bits as it has itself, from the lowest on, modulo the number of Levels, as its index.
+type Recipe struct {
+	Levels []byte // little-endian values of the tensor's dtype, a power of two of them; nil for zeros
+	State  uint64
+}
+
+// RecipeStretch is the words of a tensor that follow from one state.
+const RecipeStretch = 1 << 17
+
 // Memory is the life of tensors on a Device.
 type Memory interface {
 	// Compute is the dtype in which the device wants the inputs of its matrix products and attention (the outputs of

@@ -74,6 +74,9 @@ func NewTensor(dt DType, data []byte, dims ...int) Tensor {
 	return t
 }
 
+// Outline describes a contiguous tensor that is nowhere yet.
+func Outline(dt DType, dims ...int) Tensor { return shaped(dt, dims...) }
+
 // FromFloat32 describes x as a contiguous F32 tensor that shares its memory.
 func FromFloat32(x []float32, dims ...int) Tensor {
 	return NewTensor(F32, unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(x))), 4*len(x)), dims...)

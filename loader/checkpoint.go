@@ -37,8 +37,9 @@ type Checkpoint struct {
 
 type tensor struct {
 	Info
-	data []byte
-	read atomic.Bool // somebody asked for it
+	data   []byte
+	recipe *kernels.Recipe // in the place of data, in an outline
+	read   atomic.Bool     // somebody asked for it
 }
 
 // Open maps the weights in dir: model.safetensors, or the shards that model.safetensors.index.json names. It reads headers
@@ -98,7 +99,7 @@ func (c *Checkpoint) addShard(name string) error {
 }
 
 // Tensor returns the named tensor where it lies, F32, BF16 or F16, of the given dims (one to three, outermost first). It is
-// valid until Close. The error for a missing tensor says where it was looked for and which name is near.
+// valid until Close; one of an outline has no Data. The error for a missing tensor says where it was looked for and which name is near.
 func (c *Checkpoint) Tensor(name string, dims ...int) (kernels.Tensor, error) {
 	t, ok := c.byName[name]
 	if !ok {
@@ -111,6 +112,9 @@ func (c *Checkpoint) Tensor(name string, dims ...int) (kernels.Tensor, error) {
 	dt, ok := weightDType(t.DType)
 	if !ok {
 		return kernels.Tensor{}, fmt.Errorf("load %s: tensor %q is %s; weights must be %s", t.File, name, t.DType, strings.Join(weightDTypes, ", "))
+	}
+	if t.recipe != nil {
+		return kernels.Outline(dt, dims...), nil
 	}
 	return kernels.NewTensor(dt, t.data, dims...), nil
 }

@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"encoding/binary"
 	"fmt"
 	"hash/fnv"
 	"math"
@@ -24,6 +25,32 @@ type Spec struct {
 // Dummy returns a checkpoint of random weights in memory, for timing a model of any size without a download. The values of
 // a tensor depend on seed and its name alone.
 func Dummy(specs []Spec, seed uint64) (*Checkpoint, error) {
+	c, err := Outline(specs, seed)
+	if err != nil {
+		return nil, err
+	}
+	size := uint64(1)
+	if n := len(c.tensors); n > 0 {
+		size = uint64(c.tensors[n-1].Offset) + padded(uint64(c.tensors[n-1].Bytes))
+	}
+	data, err := mapMemory(int(size))
+	if err != nil {
+		return nil, fmt.Errorf("make dummy weights: allocate %d bytes: %w", size, err)
+	}
+	c.shards = []*shard{{path: "dummy", data: data}}
+	var fills []fill
+	for _, t := range c.tensors {
+		end := t.Offset + t.Bytes
+		t.data = data[t.Offset:end:end]
+		fills = append(fills, newFills(t.DType, *t.recipe, data[t.Offset:uint64(t.Offset)+padded(uint64(t.Bytes))])...)
+		t.recipe = nil
+	}
+	runFills(fills)
+	return c, nil
+}
+
+// Outline returns Dummy's checkpoint without the values, for a device that makes them itself: its tensors have no Data, but a Recipe.
+func Outline(specs []Spec, seed uint64) (*Checkpoint, error) {
 	c := &Checkpoint{dir: "dummy", byName: map[string]*tensor{}}
 	var size uint64
 	for _, s := range specs {
@@ -34,27 +61,27 @@ func Dummy(specs []Spec, seed uint64) (*Checkpoint, error) {
 		if _, ok := c.byName[s.Name]; ok {
 			return nil, fmt.Errorf("make dummy weights: tensor %q given twice", s.Name)
 		}
-		t := &tensor{Info: Info{Name: s.Name, File: "dummy", DType: s.DType.String(), Dims: slices.Clone(s.Dims), Offset: int64(size), Bytes: int64(n)}}
+		r := s.recipe(seed)
+		t := &tensor{Info: Info{Name: s.Name, File: "dummy", DType: s.DType.String(), Dims: slices.Clone(s.Dims), Offset: int64(size), Bytes: int64(n)}, recipe: &r}
 		c.byName[s.Name] = t
 		c.tensors = append(c.tensors, t)
-		if size += (n + 63) &^ 63; size > math.MaxInt64/2 {
+		if size += padded(n); size > math.MaxInt64/2 {
 			return nil, fmt.Errorf("make dummy weights: tensor %q: the sum of all sizes overflows", s.Name)
 		}
 	}
-	data, err := mapMemory(int(max(size, 1)))
-	if err != nil {
-		return nil, fmt.Errorf("make dummy weights: allocate %d bytes: %w", size, err)
-	}
-	c.shards = []*shard{{path: "dummy", data: data}}
-	var fills []fill
-	for i, t := range c.tensors {
-		end := t.Offset + t.Bytes
-		t.data = data[t.Offset:end:end]
-		fills = append(fills, newFills(specs[i], seed, data[t.Offset:(end+63)&^63])...)
-	}
-	runFills(fills)
 	return c, nil
 }
+
+// Recipe is how the values of an outlined tensor come about; false if the checkpoint holds values.
+func (c *Checkpoint) Recipe(name string) (r kernels.Recipe, ok bool) {
+	if t := c.byName[name]; t != nil && t.recipe != nil {
+		return *t.recipe, true
+	}
+	return r, false
+}
+
+// padded is the bytes that a tensor takes: it ends with a whole line of a cache.
+func padded(bytes uint64) uint64 { return (bytes + 63) &^ 63 }
 
 func (s Spec) bytes() (uint64, error) {
 	if len(s.Dims) < 1 || len(s.Dims) > 3 {
@@ -86,39 +113,45 @@ type fill struct {
 	full  *[levels]uint32 // for F32, half for the others
 }
 
-// newFills cuts data, whose length is a multiple of 8, into stretches. A table of evenly spaced quantiles makes a random
-// index a normal value.
-func newFills(s Spec, seed uint64, data []byte) []fill {
+// recipe makes a table of evenly spaced quantiles, of which a random index picks a normal value.
+func (s Spec) recipe(seed uint64) (r kernels.Recipe) {
 	if s.Std == 0 && s.Mean == 0 {
-		return nil // fresh memory is zero
-	}
-	var one fill
-	if s.DType == kernels.F32 {
-		one.full = new([levels]uint32)
-	} else {
-		one.half = new([levels]uint16)
+		return r
 	}
 	for i := range levels {
 		p := (float64(i) + 0.5) / levels
 		x := float32(float64(s.Mean) + float64(s.Std)*math.Sqrt2*math.Erfinv(2*p-1))
 		switch s.DType {
 		case kernels.F32:
-			one.full[i] = math.Float32bits(x)
+			r.Levels = binary.LittleEndian.AppendUint32(r.Levels, math.Float32bits(x))
 		case kernels.BF16:
-			one.half[i] = toBF16(x)
+			r.Levels = binary.LittleEndian.AppendUint16(r.Levels, toBF16(x))
 		case kernels.F16:
-			one.half[i] = toF16(x)
+			r.Levels = binary.LittleEndian.AppendUint16(r.Levels, toF16(x))
 		}
 	}
-	const stretch = 1 << 17 // words: 1 MiB
-	words := unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(data))), len(data)/8)
 	h := fnv.New64a()
 	h.Write([]byte(s.Name))
-	state := mix(seed ^ mix(h.Sum64()))
+	r.State = mix(seed ^ mix(h.Sum64()))
+	return r
+}
+
+// newFills cuts data, whose length is a multiple of 8, into stretches.
+func newFills(dtype string, r kernels.Recipe, data []byte) []fill {
+	if r.Levels == nil {
+		return nil // fresh memory is zero
+	}
+	var one fill
+	if table := unsafe.Pointer(unsafe.SliceData(r.Levels)); dtype == kernels.F32.String() {
+		one.full = (*[levels]uint32)(table)
+	} else {
+		one.half = (*[levels]uint16)(table)
+	}
+	words := unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(data))), len(data)/8)
 	var fills []fill
 	for len(words) > 0 {
-		n := min(stretch, len(words))
-		one.words, one.state = words[:n], mix(state+uint64(len(fills)))
+		n := min(kernels.RecipeStretch, len(words))
+		one.words, one.state = words[:n], mix(r.State+uint64(len(fills)))
 		fills = append(fills, one)
 		words = words[n:]
 	}

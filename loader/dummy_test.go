@@ -2,7 +2,9 @@ package loader
 
 import (
 	"bytes"
+	"maps"
 	"math"
+	"reflect"
 	"runtime"
 	"slices"
 	"testing"
@@ -133,6 +135,31 @@ func TestDummyErrors(t *testing.T) {
 		wantError(t, err, test.want)
 	}
 	mustDummy(t, nil, 1)
+}
+
+// TestOutline: what Dummy would give, without the values.
+func TestOutline(t *testing.T) {
+	full := mustDummy(t, testSpecs(), 7)
+	c, err := Outline(testSpecs(), 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(c.Tensors(), full.Tensors()) || !maps.Equal(c.Bytes(), full.Bytes()) {
+		t.Errorf("tensors %+v", c.Tensors())
+	}
+	for _, s := range testSpecs() {
+		x, err := c.Tensor(s.Name, s.Dims...)
+		r, ok := c.Recipe(s.Name)
+		if err != nil || x.Data != nil || x.DType != s.DType || !ok || (r.Levels == nil) != (s.Mean == 0 && s.Std == 0) || len(r.Levels)%(levels*s.DType.Size()) != 0 {
+			t.Errorf("%s: %v, %v, %d bytes of levels, %v", s.Name, x.Dims, ok, len(r.Levels), err)
+		}
+		if _, ok := full.Recipe(s.Name); ok {
+			t.Errorf("%s has values and a recipe", s.Name)
+		}
+	}
+	if _, ok := c.Recipe("nobody"); ok || len(c.Unread()) > 0 || c.Fault() != nil || c.Close() != nil {
+		t.Error("the rest of an outline")
+	}
 }
 
 // halfValue decodes an F16 from the definition.

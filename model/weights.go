@@ -33,7 +33,8 @@ type Model struct {
 }
 
 // New places the weights of ckpt on dev. It fails on a tensor that is missing or misshapen, with the full list, and on a
-// decoder tensor that it would leave unread, since a dropped bias is silently wrong.
+// decoder tensor that it would leave unread, since a dropped bias is silently wrong. A checkpoint of loader.Outline is for a device that is a
+// kernels.Drawer.
 func New(dev kernels.Device, cfg Config, ckpt *loader.Checkpoint) (*Model, error) {
 	m := &Model{Config: cfg, dev: dev, ckpt: ckpt, Warnings: ckpt.Warnings()}
 	w := weightReader{dev: dev, ckpt: ckpt}
@@ -65,6 +66,9 @@ func (w *weightReader) tensor(name string, dims ...int) kernels.Tensor {
 	if err != nil {
 		w.problems = append(w.problems, err.Error())
 		return kernels.Tensor{}
+	}
+	if r, ok := w.ckpt.Recipe(name); ok {
+		return w.dev.(kernels.Drawer).Draw(t.DType, dims, r)
 	}
 	return w.dev.Place(t)
 }

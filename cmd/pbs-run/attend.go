@@ -124,11 +124,12 @@ func runAttend(ctx context.Context, f *attendFlags, stdout io.Writer) error {
 		return err
 	}
 	clock := newTimed(dev)
-	r.Seconds.Dense = l.fastest(clock, attention.Full{}, nil, dense, f.repeat).Attend
+	full, _ := l.fastest(clock, attention.Full{}, nil, dense, f.repeat)
+	r.Seconds.Dense = full.Attend
 	if r.Unpermuted, err = l.unpermuted(dev, m, p); err != nil {
 		return cause(ctx, err)
 	}
-	r.Seconds.phases = l.fastest(clock, m, p, a.out, f.repeat)
+	r.Seconds.phases, _ = l.fastest(clock, m, p, a.out, f.repeat)
 	if a.blocks, err = blocksOf(dev, l, p, f.block); err != nil {
 		return cause(ctx, err)
 	}

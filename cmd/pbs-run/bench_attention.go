@@ -74,7 +74,9 @@ type attentionBench struct {
 	OfDense   float64 `json:"of_dense"`        // whole time over dense attention's
 	Attend    float64 `json:"attend_of_dense"` // attend alone
 	Overhead  float64 `json:"choose_of_dense"` // rank, sort, score and select
-	spec      string
+	Spread    float64 `json:"spread"`          // standard deviation of the runs' whole times over their mean
+	clocks
+	spec string
 }
 
 // attentionReport is what bench attention prints.
@@ -180,21 +182,24 @@ func (f *benchAttentionFlags) length(ctx context.Context, n int, runs []attentio
 	}
 	clock := newTimed(dev)
 	l.attend(clock, attention.Full{}, nil, out) // the first run pays for memory
-	dense := l.fastest(clock, attention.Full{}, nil, out, f.repeat)
-	r.Rows = append(r.Rows, l.row("full", attention.Full{}, 1, dense, dense, r.Peak))
+	dense, apart := l.fastest(clock, attention.Full{}, nil, out, f.repeat)
+	full := l.row("full", attention.Full{}, 1, dense, dense, r.Peak)
+	full.Spread, full.clocks = apart, clocksOf(dev)
+	r.Rows = append(r.Rows, full)
 	for _, run := range runs {
 		if run.spec == "full" {
 			continue // it is the first row
 		}
 		p := l.plan(dev, run.method)
 		l.attend(clock, run.method, p, out)
-		times := l.fastest(clock, run.method, p, out, f.repeat)
+		times, apart := l.fastest(clock, run.method, p, out, f.repeat)
+		mhz := clocksOf(dev) // while they are what they were
 		b, err := blocksOf(dev, l, p, 1)
 		if err != nil {
 			return err
 		}
 		row := l.row(run.spec, run.method, b.mean(), times, dense, r.Peak)
-		row.Forced = run.forced
+		row.Forced, row.Spread, row.clocks = run.forced, apart, mhz
 		r.Rows = append(r.Rows, row)
 		fmt.Fprintf(stderr, "%d tokens, %s, density %.3f: %.4f s\n", l.keys, run.spec, row.Density, row.Total)
 	}
@@ -219,15 +224,22 @@ func (r attentionReport) print(to io.Writer) error {
 	fmt.Fprintf(to, "%d heads, %d key heads, head dim %d, %s, %s; FMA peak measured in this run: %.0f GFLOP/s\n\n",
 		r.Heads, r.KVHeads, r.HeadDim, input, r.setup.text(), r.Peak)
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "tokens\tattention\tdensity\trank ms\tsort ms\tscore ms\tselect ms\tattend ms\tGFLOP/s\tof peak\tchoosing, of dense\tattend, of dense\tof dense\t")
+	fmt.Fprintln(w, "tokens\tattention\tdensity\trank ms\tsort ms\tscore ms\tselect ms\tattend ms\tGFLOP/s\tof peak\tchoosing, of dense\tattend, of dense\tof dense\tspread\tclocks MHz\t")
 	for _, b := range r.Rows {
 		forced := ""
 		if b.Forced {
 			forced = " forced"
 		}
 		s := b.Seconds
-		fmt.Fprintf(w, "%d\t%s\t%.3f%s\t%.2f\t%.2f\t%.2f\t%.2f\t%.1f\t%.0f\t%.0f %%\t%.2f %%\t%.1f %%\t%.1f %%\t\n", b.Tokens, b.spec, b.Density, forced,
-			1e3*s.Rank, 1e3*s.Sort, 1e3*s.Score, 1e3*s.Select, 1e3*s.Attend, b.GFLOPS, 100*b.PeakShare, 100*b.Overhead, 100*b.Attend, 100*b.OfDense)
+		fmt.Fprintf(w, "%d\t%s\t%.3f%s\t%.2f\t%.2f\t%.2f\t%.2f\t%.1f\t%.0f\t%.0f %%\t%.2f %%\t%.1f %%\t%.1f %%\t%s\t%s\t\n", b.Tokens, b.spec, b.Density, forced,
+			1e3*s.Rank, 1e3*s.Sort, 1e3*s.Score, 1e3*s.Select, 1e3*s.Attend, b.GFLOPS, 100*b.PeakShare, 100*b.Overhead, 100*b.Attend, 100*b.OfDense, spreadText(b.Spread), b.clocks.text())
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, b := range r.Rows {
+		noteSpread(to, b.Tokens, b.spec, b.Spread)
+		noteClocks(to, b.Tokens, b.spec, b.clocks)
+	}
+	return nil
 }

@@ -223,6 +223,7 @@ type timing struct {
 	step      float64 // the median decode step, 0 for none
 	bandwidth float64 // bytes per second read right after the steps
 	phases    phases  // of the prefill
+	clocks    clocks  // right after it
 }
 
 func (b *prefillBench) run(ctx context.Context, lengths []int) (benchReport, error) {
@@ -280,7 +281,7 @@ func (b *prefillBench) once(ctx context.Context, c contender, ids []int32, label
 		}
 		now := time.Now()
 		if t.prefill == 0 {
-			t.prefill, t.phases = now.Sub(start).Seconds(), b.e.clock.take()
+			t.prefill, t.phases, t.clocks = now.Sub(start).Seconds(), b.e.clock.take(), clocksOf(b.e.dev)
 			bar.close()
 			now = time.Now()
 		} else {

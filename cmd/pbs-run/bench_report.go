@@ -34,6 +34,7 @@ type lengthBench struct {
 	Median         float64   `json:"median_seconds"`
 	P10            float64   `json:"p10_seconds"`
 	P90            float64   `json:"p90_seconds"`
+	Spread         float64   `json:"spread"` // standard deviation over mean
 	TokensPerSec   float64   `json:"tokens_per_second"`
 	GFLOP          float64   `json:"gflop"`
 	PeakShare      float64   `json:"peak_share"`
@@ -46,6 +47,7 @@ type lengthBench struct {
 	DecodeRate     float64   `json:"decode_tokens_per_second,omitempty"`         // of the median step
 	Bandwidth      float64   `json:"read_bandwidth_gbytes_per_second,omitempty"` // measured after each run's steps
 	BandwidthShare float64   `json:"decode_bandwidth_share,omitempty"`           // bytes of weights and KV touched per step, over its run's bandwidth
+	clocks                   // after the last run's prefill
 	spec           string
 }
 
@@ -94,7 +96,8 @@ func (b *prefillBench) row(n int, c contender, runs []timing, d densities) lengt
 		bandwidthShares = append(bandwidthShares, touched/(t.step*t.bandwidth))
 		l.Phases = l.Phases.plus(t.phases, 1/float64(len(runs)))
 	}
-	l.Median, l.P10, l.P90 = median(l.Seconds), quantile(l.Seconds, 0.1), quantile(l.Seconds, 0.9)
+	l.Median, l.P10, l.P90, l.Spread = median(l.Seconds), quantile(l.Seconds, 0.1), quantile(l.Seconds, 0.9), spread(l.Seconds)
+	l.clocks = runs[len(runs)-1].clocks
 	l.TokensPerSec = float64(n) / l.Median
 	sum := 0.0
 	for _, s := range l.Seconds {
@@ -174,7 +177,7 @@ func (r benchReport) print(to io.Writer) error {
 	}
 	fmt.Fprintln(to)
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "tokens\tattention\tmedian s\tp10\tp90\ttokens/s\tof peak\tdensity\tspeed-up\tbound\tpermute\tselect\tattend\tlinear\tdecode tokens/s\tread GB/s\tof it\t")
+	fmt.Fprintln(w, "tokens\tattention\tmedian s\tp10\tp90\tspread\tclocks MHz\ttokens/s\tof peak\tdensity\tspeed-up\tbound\tpermute\tselect\tattend\tlinear\tdecode tokens/s\tread GB/s\tof it\t")
 	for _, l := range r.Lengths {
 		ratio, decode := "-\t-", "-\t-\t-"
 		if l.DecodeRate > 0 {
@@ -183,11 +186,15 @@ func (r benchReport) print(to io.Writer) error {
 		if l.Speedup > 0 {
 			ratio = fmt.Sprintf("%.2f\t%.2f", l.Speedup, l.Bound)
 		}
-		fmt.Fprintf(w, "%d\t%s\t%.3f\t%.3f\t%.3f\t%.0f\t%.0f %%\t%.3f\t%s\t%.1f %%\t%.1f %%\t%.1f %%\t%.1f %%\t%s\t\n", l.Tokens, l.spec, l.Median, l.P10, l.P90, l.TokensPerSec,
+		fmt.Fprintf(w, "%d\t%s\t%.3f\t%.3f\t%.3f\t%s\t%s\t%.0f\t%.0f %%\t%.3f\t%s\t%.1f %%\t%.1f %%\t%.1f %%\t%.1f %%\t%s\t\n", l.Tokens, l.spec, l.Median, l.P10, l.P90, spreadText(l.Spread), l.clocks.text(), l.TokensPerSec,
 			100*l.PeakShare, l.Density, ratio, 100*l.Share.Permute, 100*l.Share.Select, 100*l.Share.Attend, 100*l.Share.Linear, decode)
 	}
 	if err := w.Flush(); err != nil {
 		return err
+	}
+	for _, l := range r.Lengths {
+		noteSpread(to, l.Tokens, l.spec, l.Spread)
+		noteClocks(to, l.Tokens, l.spec, l.clocks)
 	}
 	for _, b := range r.BreakEven {
 		switch {

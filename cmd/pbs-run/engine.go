@@ -156,7 +156,7 @@ func (e *engine) load(cfg model.Config) (err error) {
 	if e.methods, err = e.layerMethods(e.method, cfg); err != nil {
 		return err
 	}
-	if e.ckpt, err = f.openWeights(e.dir, cfg); err != nil {
+	if e.ckpt, err = f.openWeights(e.dev, e.dir, cfg); err != nil {
 		return err
 	}
 	for _, n := range e.ckpt.Bytes() {
@@ -181,11 +181,14 @@ func (f *engineFlags) kvType() (kernels.DType, error) {
 	return 0, fmt.Errorf("--kv-dtype %q: want bf16 or f32", f.kvDType)
 }
 
-func (f *engineFlags) openWeights(dir string, cfg model.Config) (*loader.Checkpoint, error) {
+func (f *engineFlags) openWeights(dev kernels.Device, dir string, cfg model.Config) (*loader.Checkpoint, error) {
 	switch f.loadFormat {
 	case "auto", "safetensors":
 		return loader.Open(dir)
 	case "dummy":
+		if _, ok := dev.(kernels.Drawer); ok {
+			return loader.Outline(cfg.Tensors(kernels.BF16), 0)
+		}
 		need := 2 * cfg.Params()
 		if free, err := freeMemory(); err == nil && need > free {
 			return nil, fmt.Errorf("--load-format dummy: weights of %s, %s are free; --layers makes fewer", model.GiB(need), model.GiB(free))

@@ -144,15 +144,16 @@ func (l *layer) attend(clock *timed, m attention.Method, p *kernels.Plan, out ke
 	return clock.take()
 }
 
-// fastest runs m several times.
-func (l *layer) fastest(clock *timed, m attention.Method, p *kernels.Plan, out kernels.Tensor, repeat int) phases {
-	best := l.attend(clock, m, p, out)
-	for range repeat - 1 {
-		if run := l.attend(clock, m, p, out); run.total() < best.total() {
+// fastest runs m several times, and tells how far the runs lie apart.
+func (l *layer) fastest(clock *timed, m attention.Method, p *kernels.Plan, out kernels.Tensor, repeat int) (best phases, apart float64) {
+	var totals []float64
+	for i := range repeat {
+		run := l.attend(clock, m, p, out)
+		if totals = append(totals, run.total()); i == 0 || run.total() < best.total() {
 			best = run
 		}
 	}
-	return best
+	return best, spread(totals)
 }
 
 func (p phases) total() float64 { return p.permute() + p.choose() + p.Attend + p.Linear + p.Other }

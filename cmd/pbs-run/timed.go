@@ -84,6 +84,11 @@ func (t *timed) Step(key any, position int, id int32, queue func() error) error 
 	return s.Step(key, position, id, queue)
 }
 
+// Draw is for weights of an outline, which only a device that is a kernels.Drawer is given.
+func (t *timed) Draw(dt kernels.DType, dims []int, r kernels.Recipe) kernels.Tensor {
+	return t.dev.(kernels.Drawer).Draw(dt, dims, r)
+}
+
 func (t *timed) begin() moment {
 	m := moment{time: time.Now()}
 	if t.queue != nil && !t.single {

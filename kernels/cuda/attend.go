@@ -8,7 +8,7 @@ import (
 )
 
 type attendArgs struct {
-	out, q, k, v, stop, perm, keep, columns, columnCount      uintptr
+	out, q, k, v, stop, odd, perm, keep, columns, columnCount uintptr
 	outStride, qStride, kvStride, kvHeadStride, first, lo, hi int64
 	permStride, keepHeadStride, columnStride                  int64
 	words, group, headDim, width, block, segment, tiles       int32
@@ -61,6 +61,7 @@ type queries struct {
 	heads, dim int
 	group      int
 	tile       attendTile
+	tma        *tmaArgs // of the attention kernels of sm_90a, where those serve
 }
 
 // read prepares q and the first keys of the cache; v too if values are wanted.
@@ -91,6 +92,7 @@ func (d *Device) Attend(out, q kernels.Tensor, kv kernels.KV, first int) {
 		d.decode(out, r, first, kv.K.Rows())
 		return
 	}
+	d.byTMA(&r, rows, first+rows)
 	a := d.attendArgs(out, r, first, kernels.Span{Lo: 0, Hi: rows})
 	a.tiles = int32(tiles(rows, r.tile.rows))
 	d.launchAttend("attend", r, a)
@@ -103,15 +105,6 @@ func (d *Device) attendArgs(out kernels.Tensor, r queries, first int, rows kerne
 		first: int64(first), lo: int64(rows.Lo), hi: int64(rows.Hi),
 		group: int32(r.group), headDim: int32(r.dim), width: r.width(), c: scaleOf(r.dim),
 	}
-}
-
-// launchAttend picks the kernel for the device: wgmma's on compute capability 9.0, whose images alone hold it, at its head dim.
-func (d *Device) launchAttend(kernel string, r queries, a *attendArgs) {
-	g := attendGrid(r, int(a.tiles))
-	if d.WGMMA && d.props.Major == 9 && d.props.Minor == 0 && r.tile.dim == 128 {
-		kernel, g.threads = kernel+"_sm90", 256
-	}
-	launch(d, r.tile.name(kernel), g, a)
 }
 
 // attendGrid lays out row tiles: kv heads one after the other, of each the heads that share it side by side.

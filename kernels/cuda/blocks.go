@@ -15,6 +15,7 @@ func (d *Device) AttendBlocks(out, q kernels.Tensor, kv kernels.KV, p *kernels.P
 		return
 	}
 	r := d.read(q, kv, p.Keys(), true)
+	d.byTMA(&r, q.Rows(), p.Keys())
 	var list columnArgs
 	if p.Striped {
 		list = columnArgs{

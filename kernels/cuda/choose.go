@@ -15,16 +15,16 @@ type blockScoreArgs struct {
 }
 
 type chooseArgs struct {
-	weights, perm, keep, kept                                                                                            uintptr
-	stride, permStride, keepHeadStride, keptHeadStride                                                                   int64
-	tau, density                                                                                                         float64
-	head0, row0, rows, firstBlock, block, segment, blocks, words, sorted, scores, own, keepFirst, counted, surplus, last int32
+	weights, perm, keep, kept                                                                                        uintptr
+	stride, permStride, keepHeadStride, keptHeadStride                                                               int64
+	tau, density                                                                                                     float64
+	_, row0, rows, firstBlock, block, segment, blocks, words, sorted, scores, own, keepFirst, counted, surplus, last int32
 }
 
 type stridedArgs struct {
 	stats, q, k, perm                                                                    uintptr
 	qStride, kvStride, kvHeadStride, permStride, statStride, first, lo, hi, sorted, keys int64
-	head0, group, width, block, segment, stride, row0, rows, blocks, span, own           int32
+	_, group, width, block, segment, stride, row0, rows, blocks, span, own               int32
 	c                                                                                    float32
 }
 
@@ -129,6 +129,7 @@ func (d *Device) SelectStrided(p *kernels.Plan, q kernels.Tensor, kv kernels.KV,
 			x.lo, x.hi, x.row0, x.rows = int64(from), int64(end), int32(row0), int32(rows)
 			x.stats = d.reserve(scratchStats, int64(r.heads)*int64(rows)*int64(blocks)*8)
 			launch(d, r.tile.name("strided_scores"), grid{tiles(blocks, span), tiles(rows, 64), r.heads, 128, stridedShared(r.tile.dim, span)}, &x)
+			d.pace(int64(r.heads) * int64(rows) * int64(blocks) * int64(p.Block) * int64(r.dim))
 			c := choose
 			c.weights, c.row0, c.rows = d.reserve(scratchWeights, int64(r.heads)*int64(n)*int64(blocks)*4), int32(lo), int32(n)
 			launch(d, "strided_weights", grid{n, r.heads, 1, 256, 8 * per}, &stridedWeightArgs{

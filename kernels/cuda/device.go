@@ -19,7 +19,8 @@ type Device struct {
 	stopped   atomic.Bool
 	err       error  // the first failure
 	last      string // the kernel queued last
-	WGMMA     bool   // prefill attention by the kernels of sm_90a where they serve
+	ahead     int64  // multiply-adds queued since the last fence
+	TMA       bool   // prefill attention by the kernels of sm_90a where they serve
 	NoLibGEMM bool   // matrix products by our own kernels even where cuBLASLt is there
 	step      step
 	onPlace   func(bytes int64)
@@ -47,6 +48,7 @@ const (
 	scratchWeights        // of blocks
 	scratchLists          // of columns, bits of lines
 	scratchSmall
+	scratchOdd // whether values are finite
 	scratchKinds
 )
 
@@ -94,7 +96,7 @@ func (d *Device) take(bytes int64) (block, bool) {
 	var err error
 	if b.at, err = d.drv.alloc(b.bytes); err != nil {
 		info := d.drv.info()
-		d.fail(fmt.Errorf("cuda: allocate %d MiB on %s: %d of %d MiB are free: %w", bytes>>20, info.Name, info.Free>>20, info.Total>>20, err))
+		d.fail(fmt.Errorf("cuda: allocate %d MiB on %s: %d of %d MiB are free: %w", (b.bytes+1<<20-1)>>20, info.Name, info.Free>>20, info.Total>>20, err))
 		return block{}, false
 	}
 	d.memory = append(d.memory, b)
@@ -204,6 +206,21 @@ func (d *Device) Err() error {
 		return kernels.ErrInterrupted
 	}
 	return d.err
+}
+
+// aheadWork is how many multiply-adds may be queued between two fences. An Interrupt waits for at most twice as many, and one operation:
+// 30 ms at 600 TFLOP/s, 0.3 s at 60. Attention, which takes longest, sees the interrupt itself.
+const aheadWork = 4e12
+
+// pace counts work that was queued, and keeps the host from running further ahead of the device than an Interrupt may take.
+func (d *Device) pace(multiplyAdds int64) {
+	if d.ahead += multiplyAdds; d.ahead < aheadWork || d.step.recording || d.failed() {
+		return
+	}
+	d.ahead = 0
+	if err := d.drv.fence(); err != nil {
+		d.fail(fmt.Errorf("cuda: at the latest in kernel %s: %w", d.last, err))
+	}
 }
 
 // failed reports a failure or an interrupt without waiting.

@@ -24,6 +24,20 @@ func TestSuiteOwn(t *testing.T) {
 	kernelstest.Run(t, d)
 }
 
+// TestProbes and TestTMA are for compute capability 9.0.
+func TestProbes(t *testing.T) { testProbes(t, openHopper(t)) }
+func TestTMA(t *testing.T)    { testTMA(t, openHopper(t)) }
+
+func openHopper(t *testing.T) *Device {
+	d := openGPU(t)
+	if d.props.Major != 9 || d.props.Minor != 0 {
+		t.Skipf("%s has compute capability %d.%d", d.props.Name, d.props.Major, d.props.Minor)
+	}
+	return d
+}
+
+func TestDraw(t *testing.T) { testDraw(t, openGPU(t)) }
+
 func openGPU(t *testing.T) *Device {
 	t.Helper()
 	d, err := Open(0)
@@ -33,7 +47,7 @@ func openGPU(t *testing.T) *Device {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.WGMMA = os.Getenv("PBS_CUDA_ATTENTION") == "wgmma"
+	d.TMA = os.Getenv("PBS_CUDA_ATTENTION") == "tma"
 	t.Cleanup(func() {
 		if err := d.Close(); err != nil {
 			t.Error(err)

@@ -27,11 +27,14 @@ type driver interface {
 	// download waits for all that is queued.
 	download(dst []byte, at uintptr) error
 	wait() error
+	// fence marks the end of what is queued and waits for the mark before the last one.
+	fence() error
 	// kernel looks a kernel up and allows it that much shared memory.
 	kernel(name string, shared int) (uintptr, error)
 	launch(kernel uintptr, g grid, args unsafe.Pointer, size uintptr) error
 	// gemm queues out = x·wᵀ + add·out for bf16 x [rows, k] and w [n, k], f32 out [rows, n]; false if it cannot.
 	gemm(p product) (bool, error)
+	tensorMap(shape mapShape) (tensorMap, error)
 	// capture records launches instead of running them until captured, which returns a graph that replay runs.
 	capture() error
 	captured() (uintptr, error)
@@ -41,6 +44,8 @@ type driver interface {
 	mark() (int, error)
 	between(from, to int) (time.Duration, error)
 	clearMarks()
+	// clocks are in MHz: of multiprocessors, the most they may have, of memory; held is NVML's bits of what keeps them low.
+	clocks() (core, most, memory int, held uint64, err error)
 	// stop is a host word that kernels see at stopAddr.
 	stop() *int32
 	stopAddr() uintptr

@@ -27,6 +27,7 @@ type hostDriver struct {
 	limit     int64            // bytes that alloc hands out; 0 for any
 	known     map[uintptr]host // by handle
 	marks     []time.Time
+	library   bool // gemm computes, as cuBLASLt would
 	graphs    [][]recorded
 	capturing bool
 }
@@ -64,7 +65,7 @@ func openHost(t testing.TB) (*Device, *hostDriver) {
 }
 
 func (h *hostDriver) info() Info {
-	return Info{Name: "host", Major: 9, SMs: 4, Shared: 99 << 10, Free: 1<<40 - h.used, Total: 1 << 40}
+	return Info{Name: "host", Major: 9, SMs: 4, Shared: 227 << 10, Free: 1<<40 - h.used, Total: 1 << 40}
 }
 
 func (h *hostDriver) alloc(n int64) (uintptr, error) {
@@ -108,7 +109,8 @@ func (h *hostDriver) download(dst []byte, at uintptr) error {
 	return nil
 }
 
-func (h *hostDriver) wait() error { return nil }
+func (h *hostDriver) wait() error  { return nil }
+func (h *hostDriver) fence() error { return nil }
 
 func (h *hostDriver) kernel(name string, shared int) (uintptr, error) {
 	k, args := h.m.Kernel(name)
@@ -142,6 +144,12 @@ type recorded struct {
 	args   []byte
 }
 
+// tensorMap lays a shape out as simt.h's Map.
+func (h *hostDriver) tensorMap(s mapShape) (m tensorMap, err error) {
+	*(*mapShape)(unsafe.Pointer(&m)) = s
+	return m, nil
+}
+
 func (h *hostDriver) capture() error {
 	h.graphs = append(h.graphs, nil)
 	h.capturing = true
@@ -172,11 +180,35 @@ func (h *hostDriver) mark() (int, error) {
 func (h *hostDriver) between(from, to int) (time.Duration, error) {
 	return h.marks[to].Sub(h.marks[from]), nil
 }
-func (h *hostDriver) clearMarks()                  { h.marks = h.marks[:0] }
-func (h *hostDriver) gemm(p product) (bool, error) { return false, nil }
-func (h *hostDriver) stop() *int32                 { return h.flag }
-func (h *hostDriver) stopAddr() uintptr            { return uintptr(unsafe.Pointer(h.flag)) }
-func (h *hostDriver) close() error                 { return nil }
+func (h *hostDriver) gemm(p product) (bool, error) {
+	if !h.library {
+		return false, nil
+	}
+	half := func(at uintptr, i int) float32 {
+		return math.Float32frombits(uint32(binary.LittleEndian.Uint16(h.bytes(at+uintptr(2*i), 2))) << 16)
+	}
+	for r := range p.rows {
+		for c := range p.n {
+			out := h.bytes(p.out+uintptr(4*(r*p.outStride+c)), 4)
+			var sum float32
+			if p.add {
+				sum = math.Float32frombits(binary.LittleEndian.Uint32(out))
+			}
+			for k := range p.k {
+				sum += half(p.x, r*p.xStride+k) * half(p.w, c*p.wStride+k)
+			}
+			binary.LittleEndian.PutUint32(out, math.Float32bits(sum))
+		}
+	}
+	return true, nil
+}
+func (h *hostDriver) clocks() (core, most, memory int, held uint64, err error) {
+	return 0, 0, 0, 0, errors.New("the host has none")
+}
+func (h *hostDriver) clearMarks()       { h.marks = h.marks[:0] }
+func (h *hostDriver) stop() *int32      { return h.flag }
+func (h *hostDriver) stopAddr() uintptr { return uintptr(unsafe.Pointer(h.flag)) }
+func (h *hostDriver) close() error      { return nil }
 
 // wideDriver keeps the arguments of the last attention launch and runs nothing.
 type wideDriver struct {
@@ -187,6 +219,8 @@ type wideDriver struct {
 
 func (w *wideDriver) kernel(name string, shared int) (uintptr, error) { return 1, nil }
 func (w *wideDriver) stopAddr() uintptr                               { return 0 }
+func (w *wideDriver) alloc(bytes int64) (uintptr, error)              { return 1 << 40, nil }
+func (w *wideDriver) clear(at uintptr, n int64) error                 { return nil }
 func (w *wideDriver) launch(kernel uintptr, g grid, args unsafe.Pointer, size uintptr) error {
 	w.args, w.grid = *(*attendArgs)(args), g
 	return nil
@@ -210,7 +244,14 @@ func TestOutOfMemory(t *testing.T) {
 
 // TestInterrupt: kernels queued when the device was interrupted end early, nothing is queued after, and Resume ends that.
 func TestInterrupt(t *testing.T) {
-	d, _ := openHost(t)
+	for _, tma := range []bool{false, true} {
+		d, _ := openHost(t)
+		d.TMA = tma
+		testInterrupt(t, d)
+	}
+}
+
+func testInterrupt(t *testing.T, d *Device) {
 	q, out := d.Alloc(kernels.BF16, 64, 64), d.Alloc(kernels.BF16, 64, 64)
 	kv := kernels.KV{K: d.Alloc(kernels.BF16, 1, 64, 64), V: d.Alloc(kernels.BF16, 1, 64, 64)}
 	d.Upload(out, bytes.Repeat([]byte{7}, out.Bytes()))
@@ -301,5 +342,43 @@ func TestStep(t *testing.T) {
 	}
 	if calls != 2 {
 		t.Errorf("the step was queued %d times, want 2: run, recorded", calls)
+	}
+}
+
+// TestLibrary: where a library computes products, biases and SwiGLU are added to them, and results are those of our own kernels.
+func TestLibrary(t *testing.T) {
+	const rows, in, out = 33, 72, 200
+	d, drv := openHost(t)
+	drv.library = true
+	rng := rand.New(rand.NewPCG(1, 2))
+	x, _ := random(d, rng, rows, in)
+	part := func(bias bool) kernels.Linear {
+		l := make(kernels.Linear, 2)
+		for i := range l {
+			l[i].W, _ = random(d, rng, out/2, in)
+			if bias {
+				l[i].Bias, _ = random(d, rng, out/2)
+			}
+		}
+		return l
+	}
+	for _, bias := range []bool{false, true} {
+		gate, up := part(bias), part(bias)
+		var results [2][][]float32
+		for i, own := range []bool{false, true} {
+			d.NoLibGEMM = own
+			sum, act := d.Alloc(kernels.F32, rows, out), d.Alloc(kernels.BF16, rows, out)
+			d.MatMul(sum, x, gate)
+			d.MatMulAdd(sum, x, up)
+			d.SwiGLU(act, x, gate, up)
+			results[i] = [][]float32{download(t, d, sum), download(t, d, act)}
+		}
+		for k := range results[0] {
+			for j, w := range results[1][k] {
+				if g := results[0][k][j]; !(math.Abs(float64(g-w)) <= 1e-2*math.Abs(float64(w))+1e-4) {
+					t.Fatalf("bias %v, result %d, element %d: %g by the library, %g by our own", bias, k, j, g, w)
+				}
+			}
+		}
 	}
 }

@@ -19,9 +19,9 @@ type biasArgs struct {
 }
 
 type combineArgs struct {
-	out, gate, up, gateBias, upBias       uintptr
-	outStride, stride                     int64
-	cols, gateBiasDType, upBiasDType, pad int32
+	out, gate, up, gateBias, upBias     uintptr
+	outStride, stride                   int64
+	cols, gateBiasDType, upBiasDType, _ int32
 }
 
 const (
@@ -66,6 +66,7 @@ func (d *Device) product(out, x kernels.Tensor, w kernels.Linear, add bool) {
 
 // multiply chooses who computes a product.
 func (d *Device) multiply(a *matmulArgs) {
+	defer d.pace(a.work())
 	if a.rows > gemvRows && !d.NoLibGEMM && d.library(product{
 		out: a.out, x: a.x, w: a.w, outStride: int(a.outStride), xStride: int(a.xStride), wStride: int(a.wStride),
 		rows: int(a.rows), n: int(a.n), k: int(a.k), add: a.add != 0,
@@ -78,6 +79,9 @@ func (d *Device) multiply(a *matmulArgs) {
 	name, g := gemmGrid(int(a.rows), int(a.n), false)
 	launch(d, name, g, a)
 }
+
+// work is the multiply-adds of one of the products.
+func (a *matmulArgs) work() int64 { return a.rows * int64(a.n) * int64(a.k) }
 
 // library has cuBLASLt compute a product, if it is there and can.
 func (d *Device) library(p product) bool {
@@ -129,6 +133,7 @@ func (d *Device) SwiGLU(out, x kernels.Tensor, gate, up kernels.Linear) {
 			name, geometry := gemmGrid(int(a.rows), int(a.n), true)
 			launch(d, name, geometry, a)
 		}
+		d.pace(2 * a.work())
 		col += g.W.Rows()
 	}
 }

@@ -2,6 +2,7 @@ package cuda
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/pbs-run/pbs-run/kernels"
@@ -39,6 +40,29 @@ func (d *Device) Between(from, to int) time.Duration {
 
 // ClearMarks forgets all marks.
 func (d *Device) ClearMarks() { d.drv.clearMarks() }
+
+// Clocks are the GPU's in MHz, of its multiprocessors now and at most, and of its memory, and what holds them down, if anything does.
+func (d *Device) Clocks() (core, most, memory int, held string, err error) {
+	core, most, memory, bits, err := d.drv.clocks()
+	if err != nil {
+		return 0, 0, 0, "", fmt.Errorf("clocks of %s: %w", d.props.Name, err)
+	}
+	return core, most, memory, heldBy(bits), nil
+}
+
+// heldBy names the reasons of NVML for clocks below the most; being idle, and clocks that somebody has set, aside.
+func heldBy(bits uint64) string {
+	var list []string
+	for _, r := range []struct {
+		bit  uint64
+		name string
+	}{{0x4, "its power limit"}, {0x8, "a hardware slowdown"}, {0x20, "heat (software)"}, {0x40, "heat (hardware)"}, {0x80, "a power brake"}} {
+		if bits&r.bit != 0 {
+			list = append(list, r.name)
+		}
+	}
+	return strings.Join(list, ", ")
+}
 
 // FMAPeak measures the rate of a large bf16 matrix product, in GFLOP/s: what shares of the device's rate refer to.
 func (d *Device) FMAPeak() float64 {

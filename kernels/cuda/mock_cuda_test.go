@@ -27,8 +27,9 @@ func underMock(t *testing.T, test string, settings ...string) (output string, ca
 	if err != nil {
 		t.Skip("no C compiler (cc) on PATH")
 	}
-	if out, err := exec.Command(cc, "-O1", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", filepath.Join(dir, "libcuda.so.1"), filepath.Join("mock", "libcuda.c"), "-ldl").CombinedOutput(); err != nil {
-		t.Fatalf("build the mock: %v\n%s", err, out)
+	buildMock(t, cc, dir, "libcuda")
+	if test == "clocks" {
+		buildMock(t, cc, dir, "libnvidia-ml")
 	}
 	log := filepath.Join(dir, "log")
 	cmd := exec.Command(os.Args[0], "-test.run=^TestMockChild$", "-test.v")
@@ -45,13 +46,22 @@ func underMock(t *testing.T, test string, settings ...string) (output string, ca
 	return string(out), strings.Split(strings.TrimSpace(string(text)), "\n")
 }
 
+// buildMock makes dir/name.so.1 of mock/name.c.
+func buildMock(t *testing.T, cc, dir, name string) {
+	t.Helper()
+	so := name + ".so.1"
+	if out, err := exec.Command(cc, "-O1", "-shared", "-fPIC", "-Wl,-soname,"+so, "-o", filepath.Join(dir, so), filepath.Join("mock", name+".c"), "-ldl").CombinedOutput(); err != nil {
+		t.Fatalf("build the mock: %v\n%s", err, out)
+	}
+}
+
 // TestMockChild is the program under the mock. It prints what the parent looks for.
 func TestMockChild(t *testing.T) {
 	test := os.Getenv("PBS_MOCK_CASE")
 	if test == "" {
 		t.Skip("only as a child of the other tests")
 	}
-	d, err := Open(0)
+	d, err := Open(map[string]int{"second": 1}[test])
 	if err != nil {
 		t.Logf("open: %v", err)
 		return
@@ -69,6 +79,25 @@ func TestMockChild(t *testing.T) {
 	case "alloc":
 		x := d.Alloc(kernels.F32, 1<<20)
 		t.Logf("tensor %v, error: %v, again: %v", x.IsZero(), d.Err(), d.Err())
+	case "prefill": // attention that needs scratch memory, after the tensors found theirs
+		q := d.Alloc(kernels.BF16, 64, 64)
+		kv := kernels.KV{K: d.Alloc(kernels.F32, 1, 64, 64), V: d.Alloc(kernels.F32, 1, 64, 64)}
+		d.Attend(q, q, kv, 0)
+		t.Logf("error: %v", d.Err())
+		d.Attend(q, q, kv, 0) // nothing more is queued
+		t.Logf("again: %v, tensor %v", d.Err(), d.Alloc(kernels.F32, 1).IsZero())
+	case "clocks", "no clocks":
+		core, most, memory, held, err := d.Clocks()
+		t.Logf("%d %d %d, held by %s, %v", core, most, memory, held, err)
+	case "tma":
+		q := d.Alloc(kernels.BF16, 256, 3*128)
+		kv := kernels.KV{K: d.Alloc(kernels.BF16, 1, 300, 128), V: d.Alloc(kernels.BF16, 1, 300, 128)}
+		d.TMA = true
+		d.Attend(q, q, kv, 0)
+		t.Logf("error: %v, q %x k %x v %x", d.Err(), q.Addr, kv.K.Addr, kv.V.Addr)
+	case "transfer":
+		d.Upload(d.Alloc(kernels.F32, 4), make([]byte, 16))
+		t.Logf("error: %v, download: %v", d.Err(), d.Download(make([]byte, 4), d.Alloc(kernels.F32, 4)))
 	case "lost":
 		x := d.Alloc(kernels.F32, 4, 16)
 		w := d.Alloc(kernels.F32, 16)
@@ -139,6 +168,19 @@ func TestMockFaults(t *testing.T) {
 	}{
 		{"no device", "alloc", []string{"PBS_MOCK_DEVICES=0"}, []string{"open: no CUDA device"}},
 		{"old GPU", "alloc", []string{"PBS_MOCK_MAJOR=7"}, []string{"compute capability 7.0; at least 8.0"}},
+		{"driver and kernel module differ", "alloc", []string{"PBS_MOCK_FAIL=cuDeviceGetCount:1:803"}, []string{"open: cuda: count devices:", "older than R580"}},
+		{"no such GPU", "second", nil, []string{"open: no CUDA device 1: there are 1"}},
+		{"no image for this GPU", "alloc", []string{"PBS_MOCK_FAIL=cuModuleLoadData:1:209"}, []string{"open: cuda device 0: load kernels of", "compute capability 9.0"}},
+		{"no PTX compiler", "alloc", []string{"PBS_MOCK_FAIL=cuModuleLoadData:2:221"}, []string{"open: cuda device 0: load kernels of"}},
+		{"no such kernel", "lost", []string{"PBS_MOCK_LACKS=rms_norm"}, []string{"error: cuda: kernel rms_norm: no such kernel in this build; run make cuda", "close: <nil>"}},
+		{"memory pinned by others", "alloc", []string{"PBS_MOCK_FAIL=cuMemHostAlloc:1:2"}, []string{"open: cuda device 0: pin 16777216 bytes"}},
+		{"out of memory in a prefill", "prefill", []string{"PBS_MOCK_FAIL=cuMemAlloc_v2:4:2"}, []string{"error: cuda: allocate 1 MiB on Mock", "MiB are free", "again: cuda: allocate", "tensor true", "close: <nil>"}},
+		{"lost in an upload", "transfer", []string{"PBS_MOCK_FAIL=cuMemcpyHtoDAsync_v2:1:719"}, []string{"error: cuda: copy 16 bytes to the device:", "download: cuda: copy 16 bytes", "close: <nil>"}},
+		{"lost in a download", "transfer", []string{"PBS_MOCK_FAIL=cuMemcpyDtoHAsync_v2:1:719"}, []string{"error: <nil>, download: cuda: copy 4 bytes from the device:", "close: <nil>"}},
+		{"ECC", "lost", []string{"PBS_MOCK_FAIL=cuStreamSynchronize:1:214"}, []string{"error: cuda: at the latest in kernel rms_norm:", "again: cuda: at the latest in kernel rms_norm", "close: <nil>"}},
+		{"launch timeout", "lost", []string{"PBS_MOCK_FAIL=cuStreamSynchronize:1:702"}, []string{"error: cuda: at the latest in kernel rms_norm:", "close: <nil>"}},
+		{"clocks", "clocks", nil, []string{"1410 1980 3201, held by its power limit, heat (software), <nil>"}},
+		{"no NVML", "no clocks", nil, []string{"0 0 0, held by , clocks of Mock: no libnvidia-ml.so.1"}},
 		{"driver too old", "alloc", []string{"PBS_MOCK_FAIL=cuModuleLoadData:1:222"}, []string{"open: cuda device 0: load kernels of", "driver of R580"}},
 		{"out of memory", "alloc", []string{"PBS_MOCK_FAIL=cuMemAlloc_v2:1:2"}, []string{"tensor true, error: cuda: allocate 4 MiB on Mock", "MiB are free: OutOfMemory", "again: cuda: allocate", "close: <nil>"}},
 		{"illegal access", "lost", []string{"PBS_MOCK_FAIL=cuStreamSynchronize:1:700"}, []string{"error: cuda: at the latest in kernel rms_norm:", "again: cuda: at the latest in kernel rms_norm", "download: cuda: at the latest", "close: <nil>"}},
@@ -158,6 +200,34 @@ func TestMockFaults(t *testing.T) {
 	}
 }
 
+// TestMockTensorMaps: what the driver is asked for: shapes, strides, boxes, and the launches that read them.
+func TestMockTensorMaps(t *testing.T) {
+	out, calls := underMock(t, "tma")
+	var maps, launches []string
+	for _, c := range calls {
+		if f := strings.Fields(c); f[0] == "cuTensorMapEncodeTiled" {
+			if !strings.Contains(out, f[3][2:]) {
+				t.Errorf("base %s is none of\n%s", f[3], out)
+			}
+			maps = append(maps, strings.Join(append(f[1:3:3], f[4:]...), " "))
+		} else if f[0] == "cuLaunchKernel" {
+			launches = append(launches, strings.Join(f[1:5], " "))
+		}
+	}
+	// bf16 (9), rank 3; no interleave, 128-byte swizzle (3), 256 bytes to L2 (3), zeros outside.
+	const rest = " box 64 128 1 steps 1 1 1 0 3 3 0"
+	if want := []string{
+		"9 3 dims 128 256 3 strides 768 256" + rest,
+		"9 3 dims 128 256 1 strides 256 76800" + rest,
+		"9 3 dims 128 256 1 strides 256 76800" + rest,
+	}; !slices.Equal(maps, want) {
+		t.Errorf("maps:\n%s\n%s", strings.Join(maps, "\n"), out)
+	}
+	if want := []string{"find_odd 16,1,1 256 0", "attend_tma_128 6,1,1 384 164096", "attend_128 6,1,1 128 99584"}; !slices.Equal(launches, want) {
+		t.Errorf("launches %q", launches)
+	}
+}
+
 // TestSuiteUnderMock runs part of the conformance suite through the real calls of the driver, on a mock that runs the kernels on the
 // host.
 func TestSuiteUnderMock(t *testing.T) {
@@ -170,13 +240,17 @@ func TestSuiteUnderMock(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if out, err := exec.Command("cc", "-O1", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", filepath.Join(dir, "libcuda.so.1"), filepath.Join("mock", "libcuda.c"), "-ldl").CombinedOutput(); err != nil {
-		t.Fatalf("build the mock: %v\n%s", err, out)
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestSuite$/^(Embed|RMSNorm|RopeAppend|PoolBlocks|SortKeys)$", "-test.v")
+	buildMock(t, "cc", dir, "libcuda")
+	cmd := exec.Command(os.Args[0], "-test.run=^(TestSuite|TestTMA|TestProbes|TestDraw)$/^(Embed|RMSNorm|RopeAppend|PoolBlocks|SortKeys|copy|scores|outputs|128@0.*|700@0-2.*)$", "-test.v")
 	cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+dir, "PBS_SIMT_LIB="+lib)
 	out, err := cmd.CombinedOutput()
-	if err != nil || strings.Contains(string(out), "SKIP") || !strings.Contains(string(out), "--- PASS: TestSuite/SortKeys") {
+	passed := 0
+	for _, test := range []string{"TestSuite/SortKeys", "TestTMA/700@0-2", "TestProbes/outputs", "TestDraw"} {
+		if strings.Contains(string(out), "--- PASS: "+test) {
+			passed++
+		}
+	}
+	if err != nil || strings.Contains(string(out), "SKIP") || passed < 4 {
 		t.Fatalf("%v\n%s", err, out[max(0, len(out)-4000):])
 	}
 }

@@ -75,6 +75,8 @@ type gpu struct {
 	lt       ltLibrary
 	events   []cu.Event // of marks, the first `marked` in use
 	marked   int
+	fences   [2]cu.Event // in turns
+	fenced   int         // calls of fence
 }
 
 type stage struct {
@@ -132,6 +134,11 @@ func (g *gpu) start() (err error) {
 				return fmt.Errorf("pin %d bytes of memory: %w", stageBytes, err)
 			}
 			if g.stage[i].done, err = cu.MakeEvent(cu.DisableTiming); err != nil {
+				return fmt.Errorf("event: %w", err)
+			}
+		}
+		for i := range g.fences {
+			if g.fences[i], err = cu.MakeEvent(cu.DisableTiming); err != nil {
 				return fmt.Errorf("event: %w", err)
 			}
 		}
@@ -252,6 +259,19 @@ func (g *gpu) download(dst []byte, at uintptr) error {
 
 func (g *gpu) wait() error { return g.in(g.stream.Synchronize) }
 
+func (g *gpu) fence() error {
+	return g.in(func() error {
+		this, before := g.fences[g.fenced%2], g.fences[1-g.fenced%2]
+		if err := this.Record(g.stream); err != nil {
+			return err
+		}
+		if g.fenced++; g.fenced == 1 {
+			return nil
+		}
+		return before.Synchronize()
+	})
+}
+
 func (g *gpu) kernel(name string, shared int) (handle uintptr, err error) {
 	err = g.in(func() error {
 		for _, m := range g.modules {
@@ -277,6 +297,11 @@ func (g *gpu) kernel(name string, shared int) (handle uintptr, err error) {
 func (g *gpu) launch(kernel uintptr, at grid, args unsafe.Pointer, size uintptr) error {
 	return result(C.pbs_launch(g.ctx(), *(*unsafe.Pointer)(unsafe.Pointer(&kernel)), C.uint(at.x), C.uint(at.y), C.uint(at.z), C.uint(at.threads), C.uint(at.shared),
 		g.queue(), args, C.size_t(size)))
+}
+
+func (g *gpu) tensorMap(s mapShape) (m tensorMap, err error) {
+	err = result(C.pbs_tensor_map(g.ctx(), C.uintptr_t(s.base), (*C.uint64_t)(&s.dims[0]), (*C.uint64_t)(&s.strides[0]), (*C.uint32_t)(&s.box[0]), unsafe.Pointer(&m)))
+	return m, err
 }
 
 func (g *gpu) capture() error { return result(C.pbs_capture(g.ctx(), g.queue())) }
@@ -324,6 +349,18 @@ func (g *gpu) between(from, to int) (t time.Duration, err error) {
 }
 
 func (g *gpu) clearMarks() { g.marked = 0 }
+
+func (g *gpu) clocks() (core, most, memory int, held uint64, err error) {
+	var mhz [3]C.uint
+	var reasons C.ulonglong
+	switch status := C.pbs_clocks(C.int(g.index), &mhz[0], &reasons); {
+	case status == -1:
+		return 0, 0, 0, 0, errors.New("no libnvidia-ml.so.1, which comes with the driver, or it is too old")
+	case status != 0:
+		return 0, 0, 0, 0, fmt.Errorf("NVML error %d", int(status))
+	}
+	return int(mhz[0]), int(mhz[1]), int(mhz[2]), uint64(reasons), nil
+}
 
 func (g *gpu) stop() *int32      { return g.word }
 func (g *gpu) stopAddr() uintptr { return g.wordAddr }

@@ -83,6 +83,7 @@ func (d *Device) lines(p *kernels.Plan, q kernels.Tensor, kv kernels.KV, rows, k
 			a.causal, s.slashOut = 1, p.Slash.Addr+uintptr(4*h*p.Slash.Stride)
 		}
 		launch(d, r.tile.name("score_rows"), grid{tiles(keys, 64), tiles(rows, 64), n, 128, 2 * 64 * r.tile.dim * 2}, a)
+		d.pace(int64(n) * int64(rows) * int64(keys) * int64(r.dim))
 		launch(d, "row_stats", grid{n * rows, 1, 1, 256, warpScratch}, s)
 		launch(d, "line_sums", grid{tiles(keys, 256), n, 1, 256, 0}, s)
 	}

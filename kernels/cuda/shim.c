@@ -5,6 +5,7 @@
 #include <cuda.h>
 #include <dlfcn.h>
 #include <stdlib.h>
+#include <string.h>
 
 static __thread CUcontext current;
 
@@ -53,6 +54,18 @@ int pbs_unpin(void *context, void *host) {
     return cuMemFreeHost(host);
 }
 
+int pbs_tensor_map(void *context, uintptr_t base, const uint64_t dims[3], const uint64_t strides[2], const uint32_t box[3], void *map) {
+    CURRENT(context);
+    CUtensorMap m;  // aligned, as what `map` points at may not be
+    cuuint32_t steps[3] = {1, 1, 1};
+    cuuint64_t d[3] = {dims[0], dims[1], dims[2]}, s[2] = {strides[0], strides[1]};
+    cuuint32_t b[3] = {box[0], box[1], box[2]};
+    CUresult r = cuTensorMapEncodeTiled(&m, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, (void *)base, d, s, b, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                                        CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    memcpy(map, &m, sizeof m);
+    return r;
+}
+
 int pbs_capture(void *context, void *stream) {
     CURRENT(context);
     return cuStreamBeginCapture((CUstream)stream, CU_STREAM_CAPTURE_MODE_RELAXED);
@@ -76,6 +89,39 @@ int pbs_replay(void *context, void *graph_exec, void *stream) {
 int pbs_drop_graph(void *context, void *graph_exec) {
     CURRENT(context);
     return cuGraphExecDestroy((CUgraphExec)graph_exec);
+}
+
+// NVML's interface as far as it is used. Devices are numbered in another order there: the address on the bus names them.
+static struct {
+    int (*init)(void);
+    int (*by_address)(const char *, void **);
+    int (*clock)(void *, int, unsigned *);
+    int (*max_clock)(void *, int, unsigned *);
+    int (*reasons)(void *, unsigned long long *);
+} nvml;
+
+int pbs_clocks(int device, unsigned mhz[3], unsigned long long *held) {
+    static const char *const names[] = {"nvmlInit_v2", "nvmlDeviceGetHandleByPciBusId_v2", "nvmlDeviceGetClockInfo", "nvmlDeviceGetMaxClockInfo",
+                                        "nvmlDeviceGetCurrentClocksThrottleReasons"};
+    enum { SM = 1, MEMORY = 2 };
+    static int status = -2;  // not tried
+    if (status == -2) {
+        void *lib = dlopen("libnvidia-ml.so.1", RTLD_NOW), **to = (void **)&nvml;
+        status = lib ? 0 : -1;
+        for (size_t i = 0; status == 0 && i < sizeof names / sizeof *names; i++)
+            if (!(to[i] = dlsym(lib, names[i]))) status = -1;
+        if (status == 0) status = nvml.init();
+    }
+    if (status) return status;
+    char address[32];
+    void *handle = NULL;
+    if (cuDeviceGetPCIBusId(address, sizeof address, device) != CUDA_SUCCESS) return 999;
+    int r = nvml.by_address(address, &handle);
+    if (!r) r = nvml.clock(handle, SM, &mhz[0]);
+    if (!r) r = nvml.max_clock(handle, SM, &mhz[1]);
+    if (!r) r = nvml.clock(handle, MEMORY, &mhz[2]);
+    if (!r) r = nvml.reasons(handle, held);
+    return r;
 }
 
 // cuBLASLt's interface as far as it is used: the same in versions 12 and 13.

@@ -11,10 +11,16 @@ int pbs_launch(void *context, void *function, unsigned x, unsigned y, unsigned z
 int pbs_shared(void *context, void *function, int bytes);
 int pbs_pinned(void *context, size_t bytes, void **host, uintptr_t *device);
 int pbs_unpin(void *context, void *host);
+// pbs_tensor_map encodes 128 bytes for boxes of [.., rows, cols] of bf16: dims and box innermost first, strides in bytes, 128-byte swizzle.
+int pbs_tensor_map(void *context, uintptr_t base, const uint64_t dims[3], const uint64_t strides[2], const uint32_t box[3], void *map);
 int pbs_capture(void *context, void *stream);
 int pbs_captured(void *context, void *stream, void **graph_exec);
 int pbs_replay(void *context, void *graph_exec, void *stream);
 int pbs_drop_graph(void *context, void *graph_exec);
+
+// pbs_clocks asks NVML, opened at run time, for the clocks of a CUDA device in MHz (multiprocessors, the most they may have, memory) and for what
+// holds them down. It returns an error of NVML, or -1 without it.
+int pbs_clocks(int device, unsigned mhz[3], unsigned long long *held);
 
 // cuBLASLt, opened at run time. pbs_lt_open returns 0 and a handle, or why not: 1 no library, 2 too old, 3 it refuses.
 int pbs_lt_open(void *context, void **handle, int *version);

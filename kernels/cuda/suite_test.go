@@ -10,6 +10,6 @@ import (
 // TestSuiteOnHost runs the conformance suite on the kernels as compiled for the host.
 func TestSuiteOnHost(t *testing.T) {
 	d, _ := openHost(t)
-	d.WGMMA = os.Getenv("PBS_CUDA_ATTENTION") == "wgmma"
+	d.TMA = os.Getenv("PBS_CUDA_ATTENTION") == "tma"
 	kernelstest.Run(t, d)
 }

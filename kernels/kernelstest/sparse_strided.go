@@ -40,6 +40,9 @@ func stridedCases() []stridedCase {
 	return append(cases, // and more strided keys than any kernel takes in one piece, several words of Keep
 		stridedCase{sparseCase{block: 16, segment: 64, stride: 1, permuted: true, spans: []kernels.Span{{Hi: 20}},
 			attendCase: attendCase{rows: 20, first: 4115, heads: 2, kvHeads: 1, dim: 32, kv: kernels.BF16, spread: 2}}, stridedRules(1)},
+		// more in one block, whose maximum then comes late
+		stridedCase{sparseCase{block: 128, segment: 256, stride: 1, permuted: true, spans: []kernels.Span{{Hi: 150}},
+			attendCase: attendCase{rows: 150, first: 650, heads: 2, kvHeads: 1, dim: 64, kv: kernels.BF16, spread: 4}}, stridedRules(2)},
 		stridedCase{sparseCase{block: 16, segment: 16, stride: 8, spans: []kernels.Span{{Lo: 3, Hi: 4}, {Lo: 100, Hi: 900}},
 			attendCase: attendCase{rows: 1100, heads: 7, kvHeads: 1, dim: 64, kv: kernels.F32, spread: 2}}, stridedRules(0)})
 }

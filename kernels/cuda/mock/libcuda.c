@@ -2,6 +2,7 @@
 //
 //   PBS_MOCK_LOG=FILE      every call, one a line; launches with geometry and arguments in hex
 //   PBS_MOCK_FAIL=NAME:N:CODE   the N-th call of that name, from 1, fails; a CODE from 700 on is the device's end: all calls after it fail alike
+//   PBS_MOCK_LACKS=KERNEL  no module has it
 //   PBS_MOCK_DEVICES=N     how many GPUs there are (1)
 //   PBS_SIMT_LIB=FILE      kernels as package simt compiles them: launches run. Without it they do nothing
 #define _GNU_SOURCE
@@ -88,7 +89,9 @@ EXPORT int cuDeviceGetAttribute(int *value, int which, int d) {
     *value = which == 75 ? (major ? atoi(major) : 9) : which == 76 ? 0 : which == 16 ? 4 : which == 97 ? 227 << 10 : 0;
     return OK;
 }
-EXPORT int cuDevicePrimaryCtxRetain(void **ctx, int d) { DO("%d", d); *ctx = (void *)0x1000; return OK; }
+EXPORT int cuDeviceGetPCIBusId(char *address, int n, int d) { DO("%d", d); snprintf(address, n, "0000:%02x:00.0", 0x1b + d); return OK; }
+static intptr_t modules = 0x4000, first_module;
+EXPORT int cuDevicePrimaryCtxRetain(void **ctx, int d) { DO("%d", d); *ctx = (void *)0x1000, first_module = modules; return OK; }
 EXPORT int cuDevicePrimaryCtxRelease_v2(int d) { DO("%d", d); return OK; }
 EXPORT int cuCtxSetCurrent(void *ctx) { DO("%p", ctx); return OK; }
 EXPORT int cuStreamCreate(void **s, unsigned flags) { DO("%u", flags); *s = (void *)0x2000; return OK; }
@@ -98,15 +101,15 @@ EXPORT int cuEventRecord(void *e, void *s) { DO("%p %p", e, s); return OK; }
 EXPORT int cuEventSynchronize(void *e) { DO("%p", e); return OK; }
 EXPORT int cuEventElapsedTime(float *ms, void *a, void *b) { DO("%p %p", a, b); *ms = 1; return OK; }
 EXPORT int cuModuleLoadData(void **m, const void *image) {
-    static intptr_t next = 0x4000;
     DO("%08x", *(const unsigned *)image);
-    *m = (void *)next++;
+    *m = (void *)modules++;
     return OK;
 }
 static char *functions[256];
 EXPORT int cuModuleGetFunction(void **f, void *m, const char *name) {
     DO("%p %s", m, name);
-    if ((intptr_t)m != 0x4000) return NOT_FOUND;  // the first module has all
+    const char *lacks = getenv("PBS_MOCK_LACKS");
+    if ((intptr_t)m != first_module || (lacks && !strcmp(lacks, name))) return NOT_FOUND;  // the first module of a context has all
     int i = 0;
     while (functions[i] && strcmp(functions[i], name)) i++;
     if (!functions[i]) functions[i] = strdup(name);
@@ -157,6 +160,21 @@ EXPORT int cuLaunchKernel(void *f, unsigned x, unsigned y, unsigned z, unsigned 
     }
     run(c);
     free(c->args), free(c);
+    return OK;
+}
+
+// A map is laid out as simt's Map.
+EXPORT int cuTensorMapEncodeTiled(void *map, int type, unsigned rank, void *base, const uint64_t *dims, const uint64_t *strides, const uint32_t *box,
+                                  const uint32_t *steps, int interleave, int swizzle, int promotion, int fill) {
+    DO("%d %u %p dims %lu %lu %lu strides %lu %lu box %u %u %u steps %u %u %u %d %d %d %d", type, rank, base, dims[0], dims[1], dims[2], strides[0], strides[1],
+       box[0], box[1], box[2], steps[0], steps[1], steps[2], interleave, swizzle, promotion, fill);
+    // What the driver refuses.
+    if ((uintptr_t)map % 64 || (uintptr_t)base % 16 || strides[0] % 16 || strides[1] % 16 || strides[0] >> 40 || strides[1] >> 40) return INVALID;
+    for (int i = 0; i < 3; i++)
+        if (dims[i] == 0 || dims[i] >> 32 || box[i] == 0 || box[i] > 256) return INVALID;
+    if (box[0] * 2 > 128) return INVALID;
+    memset(map, 0, 128);
+    memcpy(map, &base, 8), memcpy((char *)map + 8, dims, 24), memcpy((char *)map + 32, strides, 16), memcpy((char *)map + 48, box, 12);
     return OK;
 }
 

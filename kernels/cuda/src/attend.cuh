@@ -1,5 +1,4 @@
-// Prefill attention, dense and block-sparse: one block of four warps computes BM query rows of one head, key tile by key tile. With
-// WGMMA (sm_90a) it is eight warps of 16 rows, in two warpgroups.
+// Prefill attention, dense and block-sparse: one block of four warps computes BM query rows of one head, key tile by key tile.
 //
 //   shared memory: Q [BM][D], K and V [2][BN][D] each, Progress
 //
@@ -13,12 +12,12 @@
 #pragma once
 
 #include "softmax.cuh"
-#include "wgmma.cuh"
 
 struct AttendArgs {
     uint16_t *out;
     const uint16_t *q, *k, *v;   // rows 16-byte aligned
     const int32_t *stop;         // not 0: an Interrupt, end early
+    const int32_t *odd;          // or null; not 0: V holds NaN or infinity, which attend_tma.cuh leaves to the kernels of this file
     const uint16_t *perm;        // [heads][perm_stride], or null: keys stand in their own order
     const uint64_t *keep;        // [heads][query blocks][words]
     const uint32_t *columns;     // [heads][column_stride]: keys that every later query sees, ascending; or null
@@ -39,7 +38,7 @@ struct Tile {
     int base;
 };
 
-// Walk lists the tiles of a row tile. All threads walk alike; thread r also looks up the key at place r of a tile, -1 for none.
+// Walk lists the tiles of a row tile. All threads walk alike; with its number r a thread also looks up the key at place r of a tile, -1 for none.
 template <int BN> struct Walk {
     const uint64_t *keep;
     const uint16_t *perm;
@@ -61,8 +60,7 @@ template <int BN> struct Walk {
 
     METHOD bool kept(int j) { return keep[j / 64] >> (j % 64) & 1; }
 
-    template <bool SPARSE> METHOD Tile next(int &key) {
-        int r = thread();
+    template <bool SPARSE> METHOD Tile next(int r, int &key) {
         key = -1;
         if (SPARSE) {
             int n = 0;
@@ -107,17 +105,12 @@ template <int BN> struct Progress {
 
 static_assert(sizeof(Progress<64>) <= 1280, "progressBytes in ../attend.go");
 
-// place is where a chunk of a tile of R rows lies: in the layout of mma.cuh or, for wgmma, of wgmma.cuh.
-template <int D, int R, bool WGMMA> DEVICE int place(int row, int chunk) {
-    return WGMMA ? chunk / 8 * R * 64 + tile_at<64>(row, chunk % 8) : tile_at<D>(row, chunk);
-}
-
 // load_keys copies the rows of K or V that a tile lists.
-template <int D, int BN, bool SPARSE, bool WGMMA> DEVICE void load_keys(uint16_t *to, const Rows &m, const Tile &t, const int *rows) {
-    UNROLL_2 for (int i = 0; i < BN * D / 8 / (WGMMA ? 256 : 128); i++) {
-        int n = i * (WGMMA ? 256 : 128) + thread(), r = n / (D / 8), c = n % (D / 8);
+template <int D, int BN, bool SPARSE> DEVICE void load_keys(uint16_t *to, const Rows &m, const Tile &t, const int *rows) {
+    UNROLL_2 for (int i = 0; i < BN * D / 8 / 128; i++) {
+        int n = i * 128 + thread(), r = n / (D / 8), c = n % (D / 8);
         int key = SPARSE ? rows[r] : r < t.n ? t.base + r : -1;
-        load_chunk(to + place<D, BN, WGMMA>(r, c), m, key, c, key >= 0);
+        load_chunk(to + tile_at<D>(r, c), m, key, c, key >= 0);
     }
 }
 
@@ -125,14 +118,14 @@ DEVICE bool is_finite_bf16(uint32_t h) { return (h & 0x7f80) != 0x7f80; }
 
 // guard_values serves tiles under a mask: a probability of 0 times a value that is NaN or infinite would spoil rows that may not see
 // it. Such values go straight to the rows that do see them, and count as zero in the product.
-template <int D, int BN, int MT, bool WGMMA> DEVICE void guard_values(float (&o)[MT][D / 8][4], uint16_t *v, int base, int n_keys, int pos) {
+template <int D, int BN, int MT> DEVICE void guard_values(float (&o)[MT][D / 8][4], uint16_t *v, int base, int n_keys, int pos) {
     int odd = 0;
     for (int i = thread(); i < BN * D; i += threads()) odd |= !is_finite_bf16(v[i]);
     if (!sync_block_or(odd)) return;
     for (int key = 0; key < n_keys; key++)
         UNROLL for (int n = 0; n < D / 8; n++)
             UNROLL for (int i = 0; i < 2; i++) {
-                uint32_t h = v[place<D, BN, WGMMA>(key, n) + lane() % 4 * 2 + i];
+                uint32_t h = v[tile_at<D>(key, n) + lane() % 4 * 2 + i];
                 if (is_finite_bf16(h)) continue;
                 UNROLL for (int m = 0; m < MT; m++)
                     UNROLL for (int half = 0; half < 2; half++)
@@ -141,17 +134,19 @@ template <int D, int BN, int MT, bool WGMMA> DEVICE void guard_values(float (&o)
     sync_block();
     for (int i = thread(); i < BN * D; i += threads())
         if (!is_finite_bf16(v[i])) v[i] = 0;
-    if (WGMMA) wgmma_visible();
     sync_block();
 }
 
-template <int D, int BM, int BN, bool SPARSE, bool WGMMA = false> DEVICE void attend(const AttendArgs &a) {
-    constexpr int MT = WGMMA ? 1 : BM / 64;
-    if (*static_cast<const volatile int32_t *>(a.stop)) return;
-    // Blocks that run together should share keys: the heads of a kv head lie next to each other, and the longest rows come first.
+// Part is the row tile of a block: its heads, and positions lo to hi of its rows.
+struct Part {
+    int kv_head, head, lo, hi;
+};
+
+// begin finds the row tile of this block and where its walk over the keys starts. Blocks that run together should share keys: the heads
+// of a kv head lie next to each other, and the longest rows come first.
+template <int BM, int BN, bool SPARSE> DEVICE Part begin(const AttendArgs &a, Walk<BN> &walk) {
     int kv_head = blockIdx.y, head = kv_head * a.group + blockIdx.x % a.group, tile = a.tiles - 1 - static_cast<int>(blockIdx.x) / a.group;
-    int lo, hi;  // positions of this tile's rows
-    Walk<BN> walk;
+    int lo, hi;
     walk.next_key = 0;
     if (SPARSE) {
         int per = static_cast<int>(ceil_div(a.block, BM));
@@ -172,8 +167,17 @@ template <int D, int BM, int BN, bool SPARSE, bool WGMMA = false> DEVICE void at
         lo = static_cast<int>(a.first + a.lo) + tile * BM;
         hi = min(lo + BM, static_cast<int>(a.first + a.hi));
     }
-    if (lo >= hi) return;
     walk.end = hi;
+    return {kv_head, head, lo, hi};
+}
+
+template <int D, int BM, int BN, bool SPARSE> DEVICE void attend(const AttendArgs &a) {
+    constexpr int MT = BM / 64;
+    if (*static_cast<const volatile int32_t *>(a.stop) || (a.odd && !*a.odd)) return;
+    Walk<BN> walk;
+    Part part = begin<BM, BN, SPARSE>(a, walk);
+    int kv_head = part.kv_head, head = part.head, lo = part.lo, hi = part.hi;
+    if (lo >= hi) return;
 
     uint16_t *qt = reinterpret_cast<uint16_t *>(shared_memory()), *kt = qt + BM * D, *vt = kt + 2 * BN * D;
     Progress<BN> &p = *reinterpret_cast<Progress<BN> *>(vt + 2 * BN * D);
@@ -183,18 +187,18 @@ template <int D, int BM, int BN, bool SPARSE, bool WGMMA = false> DEVICE void at
 
     for (int j = 0; j < 2; j++) {
         int key;
-        Tile t = walk.template next<SPARSE>(key);
+        Tile t = walk.template next<SPARSE>(thread(), key);
         if (thread() == 0) p.tiles[j] = t;
         if (SPARSE && thread() < BN) p.rows[j][thread()] = key;
     }
     if (thread() == 0) p.walk[0] = walk, p.lo = lo, p.hi = hi;
     sync_block();
-    UNROLL_2 for (int i = 0; i < BM * D / 8 / (WGMMA ? 256 : 128); i++) {
-        int n = i * (WGMMA ? 256 : 128) + thread(), r = n / (D / 8), c = n % (D / 8);
-        load_chunk(qt + place<D, BM, WGMMA>(r, c), qm, r, c, r < hi - lo);
+    UNROLL_2 for (int i = 0; i < BM * D / 8 / 128; i++) {
+        int n = i * 128 + thread(), r = n / (D / 8), c = n % (D / 8);
+        load_chunk(qt + tile_at<D>(r, c), qm, r, c, r < hi - lo);
     }
-    load_keys<D, BN, SPARSE, WGMMA>(kt, km, p.tiles[0], p.rows[0]);
-    load_keys<D, BN, SPARSE, WGMMA>(vt, vm, p.tiles[0], p.rows[0]);
+    load_keys<D, BN, SPARSE>(kt, km, p.tiles[0], p.rows[0]);
+    load_keys<D, BN, SPARSE>(vt, vm, p.tiles[0], p.rows[0]);
     copy_commit();
 
     float o[MT][D / 8][4];
@@ -207,44 +211,34 @@ template <int D, int BM, int BN, bool SPARSE, bool WGMMA = false> DEVICE void at
     }
     NO_UNROLL for (int j = 0;; j++) {
         copy_wait<0>();
-        if (WGMMA) wgmma_visible();
         sync_block();
         const volatile Tile &now = p.tiles[j % 3];  // read where it is needed: registers are dear
         if (now.n <= 0) break;
         int stage = j % 2 * BN * D, other = BN * D - stage, key;
         if (p.tiles[(j + 1) % 3].n > 0) {
-            load_keys<D, BN, SPARSE, WGMMA>(kt + other, km, p.tiles[(j + 1) % 3], p.rows[(j + 1) % 3]);
-            load_keys<D, BN, SPARSE, WGMMA>(vt + other, vm, p.tiles[(j + 1) % 3], p.rows[(j + 1) % 3]);
+            load_keys<D, BN, SPARSE>(kt + other, km, p.tiles[(j + 1) % 3], p.rows[(j + 1) % 3]);
+            load_keys<D, BN, SPARSE>(vt + other, vm, p.tiles[(j + 1) % 3], p.rows[(j + 1) % 3]);
         }
         copy_commit();
         {
             Walk<BN> w = p.walk[j % 2];
-            Tile later = w.template next<SPARSE>(key);
+            Tile later = w.template next<SPARSE>(thread(), key);
             if (thread() == 0) p.tiles[(j + 2) % 3] = later, p.walk[(j + 1) % 2] = w;
-            if (SPARSE && WGMMA && thread() < BN) p.rows[(j + 2) % 3][thread()] = key;  // no register is left to wait in
         }
 
         float s[MT][BN / 8][4];
-        if constexpr (WGMMA) {
-            wgmma_begin();
-            UNROLL for (int d = 0; d < D / 16; d++)
-                wgmma_scores(s[0], advance(describe(qt + d / 4 * BM * 64 + warp() / 4 * 64 * 64, 16), d % 4 * 32),
-                             advance(describe(kt + stage + d / 4 * BN * 64, 16), d % 4 * 32), d > 0);
-            wgmma_end();
-        } else {
-            UNROLL for (int m = 0; m < MT; m++)
-                UNROLL for (int n = 0; n < BN / 8; n++)
-                    UNROLL for (int i = 0; i < 4; i++) s[m][n][i] = 0;
-            UNROLL for (int d = 0; d < D / 16; d++) {
-                uint32_t qa[MT][4];
-                UNROLL for (int m = 0; m < MT; m++) fragment_a<D>(qa[m], qt, (warp() * MT + m) * 16, d);
-                UNROLL for (int n = 0; n < BN / 16; n++) {
-                    uint32_t kb[4];
-                    fragment_b<D>(kb, kt + stage, n * 16, d);
-                    UNROLL for (int m = 0; m < MT; m++) {
-                        mma(s[m][2 * n], qa[m], kb[0], kb[1]);
-                        mma(s[m][2 * n + 1], qa[m], kb[2], kb[3]);
-                    }
+        UNROLL for (int m = 0; m < MT; m++)
+            UNROLL for (int n = 0; n < BN / 8; n++)
+                UNROLL for (int i = 0; i < 4; i++) s[m][n][i] = 0;
+        UNROLL for (int d = 0; d < D / 16; d++) {
+            uint32_t qa[MT][4];
+            UNROLL for (int m = 0; m < MT; m++) fragment_a<D>(qa[m], qt, (warp() * MT + m) * 16, d);
+            UNROLL for (int n = 0; n < BN / 16; n++) {
+                uint32_t kb[4];
+                fragment_b<D>(kb, kt + stage, n * 16, d);
+                UNROLL for (int m = 0; m < MT; m++) {
+                    mma(s[m][2 * n], qa[m], kb[0], kb[1]);
+                    mma(s[m][2 * n + 1], qa[m], kb[2], kb[3]);
                 }
             }
         }
@@ -267,31 +261,23 @@ template <int D, int BM, int BN, bool SPARSE, bool WGMMA = false> DEVICE void at
             UNROLL for (int n = 0; n < D / 8; n++)
                 UNROLL for (int i = 0; i < 4; i++) o[m][n][i] *= scale[i / 2];
         }
-        if (masked) guard_values<D, BN, MT, WGMMA>(o, vt + stage, now.base, now.n, first_row());
+        if (masked) guard_values<D, BN, MT>(o, vt + stage, now.base, now.n, first_row());
         auto probabilities = [&](uint32_t (&pa)[4], int m, int n) {
             UNROLL for (int i = 0; i < 4; i++) pa[i] = pack_bf16(s[m][2 * n + i / 2][i % 2 * 2], s[m][2 * n + i / 2][i % 2 * 2 + 1]);
         };
-        if constexpr (WGMMA) {
-            uint32_t pa[BN / 16][4];
-            UNROLL for (int n = 0; n < BN / 16; n++) probabilities(pa[n], 0, n);
-            wgmma_begin();
-            UNROLL for (int n = 0; n < BN / 16; n++) wgmma_outputs(o[0], pa[n], advance(describe(vt + stage, BN * 128), n * 16 * 128));
-            wgmma_end();
-        } else {
-            UNROLL for (int n = 0; n < BN / 16; n++) {
-                uint32_t pa[MT][4];
-                UNROLL for (int m = 0; m < MT; m++) probabilities(pa[m], m, n);
-                UNROLL for (int d = 0; d < D / 16; d++) {
-                    uint32_t vb[4];
-                    fragment_v<D>(vb, vt + stage, n * 16, d);
-                    UNROLL for (int m = 0; m < MT; m++) {
-                        mma(o[m][2 * d], pa[m], vb[0], vb[1]);
-                        mma(o[m][2 * d + 1], pa[m], vb[2], vb[3]);
-                    }
+        UNROLL for (int n = 0; n < BN / 16; n++) {
+            uint32_t pa[MT][4];
+            UNROLL for (int m = 0; m < MT; m++) probabilities(pa[m], m, n);
+            UNROLL for (int d = 0; d < D / 16; d++) {
+                uint32_t vb[4];
+                fragment_v<D>(vb, vt + stage, n * 16, d);
+                UNROLL for (int m = 0; m < MT; m++) {
+                    mma(o[m][2 * d], pa[m], vb[0], vb[1]);
+                    mma(o[m][2 * d + 1], pa[m], vb[2], vb[3]);
                 }
             }
         }
-        if (SPARSE && !WGMMA && thread() < BN) p.rows[(j + 2) % 3][thread()] = key;
+        if (SPARSE && thread() < BN) p.rows[(j + 2) % 3][thread()] = key;
     }
     uint16_t *out = a.out + head * a.head_dim;
     int pos = first_row(), end = p.hi;

@@ -18,12 +18,29 @@ static Kernel *kernels;
 Kernel::Kernel(const char *name, size_t args, void (*run)(const void *)) : name(name), args(args), run(run), next(kernels) { kernels = this; }
 
 // What a fiber waits for.
-enum Wait { RUNS, WARP, GROUP, BLOCK, NAMED, DONE };
+enum Wait { RUNS, WARP, PRODUCTS, BLOCK, NAMED, PHASE, DONE };
 
 struct Copy {
     void *to;
     const void *from;
     int bytes;
+};
+
+// Product is a wgmma that is queued, as one thread gave it.
+struct Product {
+    float *sums;
+    int columns, more;
+    bool registers;
+    uint32_t a[4];
+    Descriptor a_memory, b_memory;
+};
+
+// Box is a copy of load_box that has not landed.
+struct Box {
+    char *to;
+    Map map;
+    Barrier *barrier;
+    int64_t col, row, head;
 };
 
 struct Fiber : Thread {
@@ -33,11 +50,11 @@ struct Fiber : Thread {
     const char *op = nullptr;    // what its warp does together
     uint32_t in[8], out[8];      // operands and results of that
     const void *address = nullptr;
-    float *sums = nullptr;  // of wgmma
-    int columns = 0, more = 0;
-    bool registers = false;
-    Descriptor a_memory = {}, b_memory = {};
     std::vector<std::vector<Copy>> groups;  // committed copies, the open group last
+    std::vector<std::vector<Product>> products;  // likewise
+    size_t left = 0;                             // groups that wgmma_wait lets be
+    Barrier *barrier = nullptr;                  // waited for
+    int parity = 0;
 };
 
 // One core: a block at a time.
@@ -50,6 +67,10 @@ struct Core {
     const void *args = nullptr;
     unsigned threads = 0;
     int reduced = 0, reduction = 0;
+    int arrived[16] = {};  // at named barriers, without waiting
+    std::vector<Box> boxes;
+    std::vector<Barrier *> barriers;  // made by the block
+    bool backwards = false;
 };
 
 static thread_local Core core;
@@ -60,7 +81,7 @@ static const size_t stack_bytes = 256 << 10;
     for (unsigned i = 0; i < core.threads && i < 2048; i++) {
         Fiber *f = core.fibers[i];
         if (i == 0 || f->wait != core.fibers[i - 1]->wait || f->op != core.fibers[i - 1]->op)
-            fprintf(stderr, "simt: from thread %u on: %s %s\n", i, f->wait == DONE ? "ended" : f->wait == GROUP ? "in wgmma" : f->wait == BLOCK ? "at a barrier" : f->wait == NAMED ? "at a named barrier" : "in", f->wait == WARP ? f->op : "");
+            fprintf(stderr, "simt: from thread %u on: %s %s\n", i, f->wait == DONE ? "ended" : f->wait == BLOCK ? "at a barrier" : f->wait == NAMED ? "at a named barrier" : f->wait == PHASE ? "at a barrier in shared memory" : f->wait == PRODUCTS ? "waiting for wgmma" : "in", f->wait == WARP ? f->op : "");
     }
     abort();
 }
@@ -162,6 +183,7 @@ static void prepare(Fiber *f) {
     f->wait = RUNS;
     f->op = nullptr;
     f->groups.assign(1, {});
+    f->products.assign(1, {});
 }
 
 char *shared_memory() { return core.shared; }
@@ -184,6 +206,68 @@ void sync_named(int barrier, int threads) {
     f->named = barrier << 16 | threads;
     f->wait = NAMED;
     pause();
+}
+
+void arrive_named(int barrier, int threads) { core.arrived[barrier]++; }
+
+void barrier_init(Barrier *b, int arrivals) {
+    *b = {static_cast<uint16_t>(arrivals), static_cast<uint16_t>(arrivals), 0, 0};
+    core.barriers.push_back(b);
+}
+
+static void end_phase(Barrier *b) {
+    if (b->missing == 0 && b->bytes == 0) b->phase ^= 1, b->missing = b->count;
+}
+
+void barrier_arrive(Barrier *b, int bytes) {
+    if (b->missing == 0) die("more arrivals at a barrier than it counts");
+    b->bytes += static_cast<uint32_t>(bytes), b->missing--;
+    end_phase(b);
+}
+
+void barrier_wait(Barrier *b, int parity) {
+    Fiber *f = fiber();
+    f->barrier = b, f->parity = parity, f->wait = PHASE;
+    pause();
+}
+
+// land copies a box, rows of 128 bytes under the 128-byte swizzle.
+static void land(const Box &x) {
+    const Map &m = x.map;
+    if (m.box[0] != 64 || m.box[2] != 1 || reinterpret_cast<uintptr_t>(x.to) % 1024) die("a box of another shape, or a misaligned one");
+    for (int64_t r = 0; r < m.box[1]; r++)
+        for (int64_t c = 0; c < 64; c++) {
+            bool there = x.col + c < static_cast<int64_t>(m.dims[0]) && x.row + r >= 0 && x.row + r < static_cast<int64_t>(m.dims[1]) && x.head < static_cast<int64_t>(m.dims[2]);
+            uint16_t v = there ? m.base[(x.head * static_cast<int64_t>(m.strides[1]) + (x.row + r) * static_cast<int64_t>(m.strides[0])) / 2 + x.col + c] : 0;
+            memcpy(x.to + r * 128 + ((c / 8) ^ (r % 8)) * 16 + c % 8 * 2, &v, 2);
+        }
+    uint32_t bytes = m.box[1] * 128;
+    if (x.barrier->bytes < bytes) die("a copy of more bytes than its barrier expects");
+    x.barrier->bytes -= bytes;
+    end_phase(x.barrier);
+}
+
+void load_box(void *to, const void *map, Barrier *b, int col, int row, int head) {
+    Box x = {static_cast<char *>(to), {}, b, col, row, head};
+    memcpy(&x.map, map, sizeof x.map);
+    if (core.backwards) land(x);
+    else core.boxes.push_back(x);
+}
+
+// phase_ended tells whether f may go on; it lands what f waits for.
+static bool phase_ended(const Fiber *f) {
+    Barrier *b = f->barrier;
+    if (static_cast<int>(b->phase) == f->parity && b->missing == 0)
+        for (size_t i = 0; i < core.boxes.size();) {
+            Box x = core.boxes[i];
+            if (x.barrier != b) {
+                i++;
+                continue;
+            }
+            core.boxes.erase(core.boxes.begin() + static_cast<long>(i));
+            land(x);
+        }
+    return static_cast<int>(b->phase) != f->parity;
 }
 
 static void together(const char *op) {
@@ -224,11 +308,17 @@ void mma_bf16(float *c, const uint32_t *a, uint32_t b0, uint32_t b1) {
     memcpy(c, f->out, 16);
 }
 
-void wgmma(float *d, int n, const uint32_t *a, Descriptor am, Descriptor bm, int more) {
-    Fiber *f = fiber();
-    f->sums = d, f->columns = n, f->more = more, f->registers = a != nullptr, f->a_memory = am, f->b_memory = bm;
-    if (a) memcpy(f->in, a, 16);
-    f->wait = GROUP;
+void wgmma_queue(float *d, int n, const uint32_t *a, Descriptor am, Descriptor bm, int more) {
+    Product p = {d, n, more, a != nullptr, {}, am, bm};
+    if (a) memcpy(p.a, a, 16);
+    fiber()->products.back().push_back(p);
+}
+
+void wgmma_commit() { fiber()->products.emplace_back(); }
+
+void wgmma_wait(int pending) {
+    fiber()->left = static_cast<size_t>(pending);
+    fiber()->wait = PRODUCTS;
     pause();
 }
 
@@ -292,34 +382,46 @@ static float read(const char *at) {
     return widen(h);
 }
 
-static void run_wgmma(Fiber **g) {
+// run_wgmma computes the k-th product of the oldest group.
+static void run_wgmma(Fiber **g, size_t k0) {
     static thread_local float a[64][16], b[16][256], c[64][256];
-    Fiber *f = g[0];
-    int n = f->columns;
+    auto of = [&](int i) -> const Product & { return g[i]->products[0][k0]; };
+    const Product &p = of(0);
+    int n = p.columns;
     for (int i = 1; i < 128; i++)
-        if (g[i]->columns != n || g[i]->registers != f->registers || g[i]->more != f->more || g[i]->a_memory.start != f->a_memory.start || g[i]->b_memory.start != f->b_memory.start)
+        if (of(i).columns != n || of(i).registers != p.registers || of(i).more != p.more || of(i).a_memory.start != p.a_memory.start || of(i).b_memory.start != p.b_memory.start)
             die("warps of a warpgroup do different things");
     for (int r = 0; r < 64; r++)
         for (int k = 0; k < 16; k++) {
-            if (f->registers) a[r][k] = widen(g[r / 16 * 32 + r % 8 * 4 + k % 8 / 2]->in[r % 16 / 8 + k / 8 * 2] >> k % 2 * 16 & 0xffff);
-            else a[r][k] = read(f->a_memory.start + r / 8 * f->a_memory.rows_apart + r % 8 * 128 + k * 2);
+            if (p.registers) a[r][k] = widen(of(r / 16 * 32 + r % 8 * 4 + k % 8 / 2).a[r % 16 / 8 + k / 8 * 2] >> k % 2 * 16 & 0xffff);
+            else a[r][k] = read(p.a_memory.start + r / 8 * p.a_memory.rows_apart + r % 8 * 128 + k * 2);
         }
-    const Descriptor &m = f->b_memory;
+    const Descriptor &m = p.b_memory;
     for (int k = 0; k < 16; k++)
         for (int j = 0; j < n; j++)
-            b[k][j] = f->registers ? read(m.start + j / 64 * m.apart + k / 8 * m.rows_apart + k % 8 * 128 + j % 64 * 2) : read(m.start + j / 8 * m.rows_apart + j % 8 * 128 + k * 2);
+            b[k][j] = p.registers ? read(m.start + j / 64 * m.apart + k / 8 * m.rows_apart + k % 8 * 128 + j % 64 * 2) : read(m.start + j / 8 * m.rows_apart + j % 8 * 128 + k * 2);
     memset(c, 0, sizeof c);
     for (int r = 0; r < 64; r++)
         for (int k = 0; k < 16; k++)
             for (int j = 0; j < n; j++) c[r][j] += a[r][k] * b[k][j];
-    for (int i = 0; i < 128; i++) {
+    for (int i = 0; i < 128; i++)
         for (int t = 0; t < n / 8; t++)
             for (int e = 0; e < 4; e++) {
-                float *d = &g[i]->sums[t * 4 + e];
-                *d = (f->more ? *d : 0) + c[i / 32 * 16 + i % 32 / 4 + e / 2 * 8][t * 8 + i % 4 * 2 + e % 2];
+                float *d = &of(i).sums[t * 4 + e];
+                *d = (p.more ? *d : 0) + c[i / 32 * 16 + i % 32 / 4 + e / 2 * 8][t * 8 + i % 4 * 2 + e % 2];
             }
-        g[i]->wait = RUNS;
+}
+
+// run_products computes what a warpgroup waits for.
+static void run_products(Fiber **g) {
+    for (int i = 1; i < 128; i++)
+        if (g[i]->products.size() != g[0]->products.size() || g[i]->left != g[0]->left || g[i]->products[0].size() != g[0]->products[0].size())
+            die("warps of a warpgroup do different things");
+    while (g[0]->products.size() - 1 > g[0]->left) {
+        for (size_t k = 0; k < g[0]->products[0].size(); k++) run_wgmma(g, k);
+        for (int i = 0; i < 128; i++) g[i]->products.erase(g[i]->products.begin());
     }
+    for (int i = 0; i < 128; i++) g[i]->wait = RUNS;
 }
 
 // Lanes 8m..8m+7 give the rows of matrix m; lane l gets row l/4, columns 2(l%4), of each, or of its transpose.
@@ -382,6 +484,10 @@ static void run_block(bool backwards) {
     while (core.fibers.size() < n) core.fibers.push_back(new Fiber);
     memset(core.shared, 0xff, core.shared_bytes);
     core.reduction = core.reduced = 0;
+    core.backwards = backwards;
+    core.boxes.clear();
+    core.barriers.clear();
+    memset(core.arrived, 0, sizeof core.arrived);
     for (unsigned i = 0; i < n; i++) {
         Fiber *f = core.fibers[i];
         f->index = {i, 0, 0};
@@ -395,17 +501,21 @@ static void run_block(bool backwards) {
             any |= run_threads(&core.fibers[at], n - at < 32 ? n - at : 32, backwards);
         }
         for (unsigned at = 0; at + 128 <= n; at += 128) {
-            unsigned here = 0;
-            for (unsigned i = 0; i < 128; i++) here += core.fibers[at + i]->wait == GROUP;
-            if (here == 128) run_wgmma(&core.fibers[at]), any = true;
+            unsigned queued = 0;
+            for (unsigned i = 0; i < 128; i++) queued += core.fibers[at + i]->wait == PRODUCTS;
+            if (queued == 128) run_products(&core.fibers[at]), any = true;
         }
         unsigned ended = 0, meet = 0;
         for (unsigned i = 0; i < n; i++) {
             ended += core.fibers[i]->wait == DONE, meet += core.fibers[i]->wait == BLOCK;
+            if (core.fibers[i]->wait == PHASE && phase_ended(core.fibers[i])) core.fibers[i]->wait = RUNS, any = true;
             if (core.fibers[i]->wait != NAMED) continue;
             int want = core.fibers[i]->named, found = 0;
             for (unsigned j = 0; j < n; j++) found += core.fibers[j]->wait == NAMED && core.fibers[j]->named == want;
-            if (found < (want & 0xffff)) continue;
+            int &arrived = core.arrived[want >> 16];
+            if (found + arrived < (want & 0xffff)) continue;
+            if (found + arrived > (want & 0xffff)) die("more threads at a named barrier than it counts");
+            arrived = 0;
             for (unsigned j = 0; j < n; j++)
                 if (core.fibers[j]->wait == NAMED && core.fibers[j]->named == want) core.fibers[j]->wait = RUNS;
             any = true;
@@ -423,6 +533,9 @@ static void run_block(bool backwards) {
         for (const auto &g : core.fibers[i]->groups)
             for (const Copy &c : g)
                 if (c.bytes) die("a thread ends with copies that nobody waited for");
+    if (!core.boxes.empty()) die("a block ends with boxes that nobody waited for");
+    for (const Barrier *b : core.barriers)
+        if (b->missing != b->count || b->bytes) die("a block ends amid a phase of a barrier: it counts other arrivals than there are");
 }
 
 }  // namespace simt

@@ -36,9 +36,28 @@ struct Descriptor {
     const char *start;
     int apart, rows_apart;
 };
-// wgmma adds to d[64][n], of which a thread holds its fragment: a from registers, then b is [16][n] in memory; else from memory, then b is
-// [n][16].
-void wgmma(float *d, int n, const uint32_t *a, Descriptor am, Descriptor bm, int more);
+// wgmma_queue adds to d[64][n], of which a thread holds its fragment: a from registers, then b is [16][n] in memory; else from memory, then b
+// is [n][16]. It happens in wgmma_wait: sums change no earlier, and what memory holds then counts.
+void wgmma_queue(float *d, int n, const uint32_t *a, Descriptor am, Descriptor bm, int more);
+void wgmma_commit();
+void wgmma_wait(int pending);
+// Barriers of hopper.cuh. A copy of load_box lands when somebody waits for its barrier and cannot go on without it; at once where threads
+// run backwards.
+struct Barrier {
+    uint16_t count, missing;
+    uint32_t phase : 1, bytes : 31;
+};
+void barrier_init(Barrier *b, int arrivals);
+void barrier_arrive(Barrier *b, int bytes);
+void barrier_wait(Barrier *b, int parity);
+void arrive_named(int barrier, int threads);
+// A tensor map as ../../tensormap.go makes it for tests.
+struct Map {
+    const uint16_t *base;
+    uint64_t dims[3], strides[2];  // elements; bytes of the outer two
+    uint32_t box[3];
+};
+void load_box(void *to, const void *map, Barrier *b, int col, int row, int head);
 void copy_async(void *shared, const void *global, int bytes);
 void copy_commit();
 void copy_wait(int pending);
