@@ -3,8 +3,8 @@
 # sanitize, speed, ttft (all of them by default). Every step has its own time limit and its output in a file; a failure stops nothing.
 # OUT gets summary.txt, a line per step, and logs.tgz with all output.
 #
-# Needs no Go and no compiler: elsewhere, `make cuda cuda-test` and scripts/cuda/carry.sh make bin/gpu.tgz (15 MiB), to be carried beside a
-# checkout (35 MiB). Python with PyTorch, where there is one, lends its cuBLASLt and gives the rivals.
+# Needs no Go and no compiler: elsewhere, `make cuda cuda-test` and scripts/cuda/carry.sh make bin/gpu.tgz (some 18 MiB), to be carried beside a
+# checkout (40 MiB). Python with PyTorch, where there is one, lends its cuBLASLt and gives the rivals.
 set -u
 out=$(mkdir -p "${1:?usage: first-run.sh OUT [correct|sanitize|speed|ttft]...}" && cd "$1" && pwd)
 shift
