@@ -51,12 +51,13 @@ static void on_sigbus(int sig, siginfo_t *info, void *context) {
 		// The rest of the mapping goes with the page. What follows is gone as a rule, and one fault for each page would
 		// make a memory area of each, of which a process may have only some 65,000.
 		uintptr_t page = at & ~(page_size - 1);
+		// Noted before the zeros are there: another thread may read them, and ask, before this one goes on.
+		int64_t none = -1;
+		atomic_compare_exchange_strong(&w->fault, &none, (int64_t)(page - begin));
 		void *got = mmap((void *)page, end - page, PROT_READ,
 		                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
 		if (got == MAP_FAILED)
 			break;
-		int64_t none = -1;
-		atomic_compare_exchange_strong(&w->fault, &none, (int64_t)(page - begin));
 		errno = saved;
 		return;
 	}
