@@ -21,7 +21,7 @@ type Options struct {
 // one of opt.Stop) last and included. An error ends the sequence. The cache then holds the prompt and all tokens but the last one yielded.
 func (s *Session) Generate(ctx context.Context, prompt []int32, opt Options) iter.Seq2[int32, error] {
 	return func(yield func(int32, error) bool) {
-		defer context.AfterFunc(ctx, s.m.dev.Interrupt)()
+		defer s.interruptible(ctx)()
 		sampler := NewSampler(opt.Sampling, s.m.Vocab)
 		sampler.See(opt.Before...)
 		ids, step := prompt, make([]int32, 1)

@@ -129,8 +129,24 @@ var errNotFinite = errors.New("logits are not finite")
 // Logits appends ids to the sequence and calls visit with the logits of the wanted positions, ascending indices into ids,
 // which visit must not keep.
 func (s *Session) Logits(ctx context.Context, ids []int32, want []int, visit func(i int, logits []float32) error) error {
-	defer context.AfterFunc(ctx, s.m.dev.Interrupt)()
+	defer s.interruptible(ctx)()
 	return s.logitsOf(ctx, ids, want, visit)
+}
+
+// interruptible has the end of ctx interrupt the device until the function that it returns is called, after which the device
+// works again. That call waits for an interruption on its way: it would otherwise strike whatever comes next.
+func (s *Session) interruptible(ctx context.Context) (end func()) {
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		s.m.dev.Interrupt()
+		close(done)
+	})
+	return func() {
+		if !stop() {
+			<-done
+			s.m.dev.Resume()
+		}
+	}
 }
 
 // logitsOf is Logits for a caller that has arranged for ctx to interrupt the device.
@@ -150,14 +166,17 @@ func (s *Session) logitsOf(ctx context.Context, ids []int32, want []int, visit f
 	}
 	if err := s.forward(ctx, ids, want); err != nil {
 		if ctx.Err() != nil {
-			s.m.dev.Resume()
 			return context.Cause(ctx)
 		}
 		return err
 	}
 	first := s.cache.Len()
 	s.cache.Advance(len(ids))
-	return s.head(first, want, visit)
+	err := s.head(first, want, visit)
+	if errors.Is(err, kernels.ErrInterrupted) {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // head runs the final norm and the output matrix for the wanted rows and hands their logits out, a bounded number at a time.
