@@ -2,7 +2,7 @@ package kernels
 
 import "fmt"
 
-// What the arguments of Sparse have to be, whatever the device. Misshapen ones are bugs of the caller and panic.
+// What the arguments of operations have to be, whatever the device. Misshapen ones are bugs of the caller and panic.
 
 func (s PlanShape) check() {
 	switch {
@@ -101,5 +101,46 @@ func (l Lines) Check(op string) {
 func (f Flex) Check(op string) {
 	if f.Least < 0 {
 		panic(fmt.Sprintf("kernels: %s by %+v", op, f))
+	}
+}
+
+// CheckProduct panics unless x, of dtype compute, the parts of w and out, of dtype want, fit together.
+func CheckProduct(compute, want DType, out, x Tensor, w Linear) {
+	if len(w) == 0 || x.Cols() == 0 {
+		panic("kernels: product without weights or features")
+	}
+	CheckMatrix("x", x, compute, x.Rows(), x.Cols())
+	CheckMatrix("out", out, want, x.Rows(), w.Out())
+	for i := range w {
+		w[i].check(w[i].W.Rows(), x.Cols())
+	}
+}
+
+// CheckSwiGLU is CheckProduct for gate, and panics unless up has parts of the same sizes.
+func CheckSwiGLU(compute DType, out, x Tensor, gate, up Linear) {
+	if len(gate) != len(up) {
+		panic(fmt.Sprintf("kernels: SwiGLU with %d gate parts and %d up parts", len(gate), len(up)))
+	}
+	CheckProduct(compute, compute, out, x, gate)
+	for i := range up {
+		up[i].check(gate[i].W.Rows(), x.Cols())
+	}
+}
+
+func (p *Part) check(rows, cols int) {
+	CheckMatrix("weight", p.W, p.W.DType, rows, cols)
+	if !p.Bias.IsZero() {
+		CheckMatrix("bias", p.Bias, p.Bias.DType, 1, rows)
+	}
+}
+
+// CheckMatrix panics unless t is a [rows, cols] matrix of dtype dt and its memory, where that is the host's, holds it. A vector is a
+// matrix of one row.
+func CheckMatrix(name string, t Tensor, dt DType, rows, cols int) {
+	if t.DType != dt || t.Dims != [3]int{1, rows, cols} || t.Stride < cols && rows > 1 {
+		panic(fmt.Sprintf("kernels: %s is %v %v stride %d, want %v [%d, %d]", name, t.DType, t.Dims, t.Stride, dt, rows, cols))
+	}
+	if t.Addr == 0 && rows > 0 && ((rows-1)*t.Stride+cols)*t.DType.Size() > len(t.Data) {
+		panic(fmt.Sprintf("kernels: %s %v stride %d has %d bytes", name, t.Dims, t.Stride, len(t.Data)))
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"github.com/pbs-run/pbs-run/kernels"
 )
 
-// spans are the rows that a layer computes: outputs for some, queries for those and for what else the method looks at, and
-// nothing but K and V for the rest.
+// spans are the rows that a layer computes: outputs for some, queries for those or, where the method is sparse, for all,
+// and nothing but K and V for the rest.
 type spans struct {
 	outputs, queries, rest []kernels.Span
 }

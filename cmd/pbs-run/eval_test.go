@@ -13,6 +13,7 @@ import (
 
 	"github.com/pbs-run/pbs-run/eval"
 	"github.com/pbs-run/pbs-run/eval/benchmark"
+	"github.com/pbs-run/pbs-run/internal/testfiles"
 	"github.com/pbs-run/pbs-run/model"
 	"github.com/pbs-run/pbs-run/tokenizer"
 )
@@ -52,22 +53,6 @@ func evalJSON(t *testing.T, args ...string) evalResult {
 	return r
 }
 
-// tree writes files below a new folder.
-func tree(t *testing.T, files map[string]string) string {
-	t.Helper()
-	dir := t.TempDir()
-	for name, text := range files {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
-
 func read(t *testing.T, path ...string) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(path...))
@@ -80,7 +65,7 @@ func read(t *testing.T, path ...string) string {
 // longBenchWording is a synthetic config for two tasks.
 func longBenchWording(t *testing.T) string {
 	t.Helper()
-	return tree(t, map[string]string{
+	return testfiles.Tree(t, map[string]string{
 		"dataset2prompt.json": `{"samsum": "Sum up {context} {input}", "hotpotqa": "Read {context} and answer {input}"}`,
 		"dataset2maxlen.json": `{"samsum": 12, "hotpotqa": 6}`,
 		"prompts/0shot.txt":   "$DOC$ $Q$ $C_A$ $C_B$ $C_C$ $C_D$", "prompts/0shot_cot.txt": "$DOC$ $Q$", "prompts/0shot_cot_ans.txt": "$COT$ $Q$",
@@ -166,7 +151,7 @@ func TestEvalLongBench2(t *testing.T) {
 }
 
 func TestEvalInfiniteBench(t *testing.T) {
-	config := filepath.Join(tree(t, map[string]string{"p.json": `{"yarn-mistral": {"passkey": "{context} {input}"}}`}), "p.json")
+	config := filepath.Join(testfiles.Tree(t, map[string]string{"p.json": `{"yarn-mistral": {"passkey": "{context} {input}"}}`}), "p.json")
 	out := t.TempDir()
 	r := evalJSON(t, "infinitebench", "-m", models+"llama-f16", "--data", rows+"infinitebench", "--config", config, "--tasks", "passkey", "--limit", "1", "--out", out)
 	if r.Results[0].Counts[0].Failed != 0 || !strings.Contains(read(t, out, "full/pred/llama-f16/passkey.jsonl"), `"label":["28724"]`) {
@@ -188,7 +173,7 @@ func TestEvalRuler(t *testing.T) {
 	if b := read(t, out, "full/pred/llama-f16/niah_multikey_1.jsonl"); strings.Count(b, "\n") != 2 || !strings.HasPrefix(b, `{"index":0,"pred":"`) {
 		t.Errorf("predictions: %s", b)
 	}
-	data := tree(t, map[string]string{"vt/validation.jsonl": `{"index":7,"input":"in","outputs":["A"],"length":9,"answer_prefix":" Answer:"}`})
+	data := testfiles.Tree(t, map[string]string{"vt/validation.jsonl": `{"index":7,"input":"in","outputs":["A"],"length":9,"answer_prefix":" Answer:"}`})
 	if r = evalJSON(t, "ruler", "-m", models+"llama-f16", "--data", data, "--tasks", "vt"); r.Results[0].Counts[0].Done != 1 {
 		t.Errorf("from RULER's rows: %+v", r)
 	}

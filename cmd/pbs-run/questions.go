@@ -79,7 +79,7 @@ func (f *generateFlags) answerAll(ctx context.Context, e *engine, questions []st
 	}
 	bar := watch(s, stderr, len(shared), e.Layers)
 	if len(shared) > 0 {
-		// Nobody needs the logits, but a wanted row keeps the last layer's density defined.
+		// Nobody needs the logits, but with one row of them numbers that are not finite end it here.
 		err = s.Logits(ctx, shared, []int{len(shared) - 1}, func(int, []float32) error { return nil })
 	}
 	bar.close()

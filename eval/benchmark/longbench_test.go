@@ -2,13 +2,13 @@ package benchmark
 
 import (
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/pbs-run/pbs-run/eval"
 	"github.com/pbs-run/pbs-run/eval/metric"
+	"github.com/pbs-run/pbs-run/internal/testfiles"
 )
 
 // byteTokens is a tokenizer of bytes behind one BOS, 256.
@@ -33,22 +33,6 @@ func byteTokens() Tokens {
 	}
 }
 
-// write makes a folder with files.
-func write(t *testing.T, files map[string]string) string {
-	t.Helper()
-	dir := t.TempDir()
-	for name, text := range files {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
-
 // wording is a synthetic config of LongBench.
 func wording(t *testing.T) string {
 	t.Helper()
@@ -56,7 +40,7 @@ func wording(t *testing.T) string {
 	for i, task := range metric.LongBenchDatasets() {
 		prompts[task], lengths[task] = task+" asconcisely {context}|{input}", 100+i
 	}
-	return write(t, map[string]string{"LongBench/config/dataset2prompt.json": toJSON(t, prompts), "LongBench/config/dataset2maxlen.json": toJSON(t, lengths)})
+	return testfiles.Tree(t, map[string]string{"LongBench/config/dataset2prompt.json": toJSON(t, prompts), "LongBench/config/dataset2maxlen.json": toJSON(t, lengths)})
 }
 
 const row = `{"input": "Q {context}", "context": "text {input} {answers}", "answers": ["A"], "length": 7, "all_classes": null, "_id": "r1"}`
@@ -85,7 +69,7 @@ func TestProtocols(t *testing.T) {
 	for _, task := range metric.LongBenchDatasets() {
 		files[task+".jsonl"] = row + "\n"
 	}
-	b := LongBench{Source: Source{Data: write(t, files)}, Config: wording(t), MaxLength: 1000, Model: "m", Tokens: byteTokens()}
+	b := LongBench{Source: Source{Data: testfiles.Tree(t, files)}, Config: wording(t), MaxLength: 1000, Model: "m", Tokens: byteTokens()}
 	for _, task := range metric.LongBenchDatasets() {
 		b.Protocol = THUDM
 		r := first(t, load(t, b, task))
@@ -113,7 +97,7 @@ func TestProtocols(t *testing.T) {
 
 func TestLongBenchCutsTheMiddle(t *testing.T) {
 	long := strings.Replace(row, "text {input} {answers}", strings.Repeat("é", 500), 1)
-	b := LongBench{Source: Source{Data: write(t, map[string]string{"trec.jsonl": long})}, Config: wording(t), Protocol: THUDM, MaxLength: 43, Tokens: byteTokens()}
+	b := LongBench{Source: Source{Data: testfiles.Tree(t, map[string]string{"trec.jsonl": long})}, Config: wording(t), Protocol: THUDM, MaxLength: 43, Tokens: byteTokens()}
 	// 21 tokens at each end, the BOS one of them; both cuts go through a character.
 	if got, want := first(t, load(t, b, "trec")).User, "trec asconcisely é\ufffd\ufffdéééé|Q {context}"; got != want {
 		t.Errorf("cut to %q, want %q", got, want)
@@ -126,7 +110,7 @@ func TestLongBenchCutsTheMiddle(t *testing.T) {
 
 // TestLines: predictions have the official fields and _id; a sample that failed has an empty answer and the reason.
 func TestLines(t *testing.T) {
-	b := LongBench{Source: Source{Data: write(t, map[string]string{"qasper.jsonl": row})}, Config: wording(t), Protocol: THUDM, MaxLength: 99, Model: "m", Tokens: byteTokens()}
+	b := LongBench{Source: Source{Data: testfiles.Tree(t, map[string]string{"qasper.jsonl": row})}, Config: wording(t), Protocol: THUDM, MaxLength: 99, Model: "m", Tokens: byteTokens()}
 	task := load(t, b, "qasper")
 	if task.File != "pred/m/qasper.jsonl" {
 		t.Errorf("file %s", task.File)
@@ -138,7 +122,7 @@ func TestLines(t *testing.T) {
 		t.Errorf("line %s", got)
 	}
 	b.E = true
-	b.Data = write(t, map[string]string{"qasper_e.jsonl": row})
+	b.Data = testfiles.Tree(t, map[string]string{"qasper_e.jsonl": row})
 	if task := load(t, b, "qasper"); task.File != "pred_e/m/qasper.jsonl" {
 		t.Errorf("file of LongBench-E %s", task.File)
 	}
@@ -157,7 +141,7 @@ func TestBadRows(t *testing.T) {
 		"line 2: longer than 32 MiB":                       `{"context": "` + strings.Repeat("x", 50<<20) + `"}`,
 		"line 2: invalid character '[' exceeded max depth": `{"a":` + strings.Repeat("[", 1_000_000),
 	} {
-		data := write(t, map[string]string{"qasper.jsonl": row + "\n" + bad + "\n" + strings.Replace(row, "r1", "r3", 1) + "\n"})
+		data := testfiles.Tree(t, map[string]string{"qasper.jsonl": row + "\n" + bad + "\n" + strings.Replace(row, "r1", "r3", 1) + "\n"})
 		b := LongBench{Source: Source{Data: data}, Config: wording(t), Protocol: THUDM, MaxLength: 99, Tokens: byteTokens()}
 		if _, err := b.Load([]string{"qasper"}); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "qasper.jsonl") || !strings.Contains(err.Error(), "--skip-bad") {
 			t.Errorf("%v; want an error with %q", err, want)
@@ -171,14 +155,14 @@ func TestBadRows(t *testing.T) {
 }
 
 func TestConfigErrors(t *testing.T) {
-	data := write(t, map[string]string{"qasper.jsonl": row})
+	data := testfiles.Tree(t, map[string]string{"qasper.jsonl": row})
 	for want, config := range map[string]string{
 		"pass --config DIR, a checkout of github.com/THUDM/LongBench": "",
 		"get it from github.com/THUDM/LongBench":                      filepath.Join(data, "absent"),
 		"none of dataset2":                                            data,
-		"no prompt for qasper":                                        write(t, map[string]string{"dataset2prompt.json": "{}", "dataset2maxlen.json": "{}"}),
-		"no length for qasper":                                        write(t, map[string]string{"dataset2prompt.json": `{"qasper":"x"}`, "dataset2maxlen.json": "{}"}),
-		"dataset2prompt.json: unexpected end":                         write(t, map[string]string{"dataset2prompt.json": `{`, "dataset2maxlen.json": "{}"}),
+		"no prompt for qasper":                                        testfiles.Tree(t, map[string]string{"dataset2prompt.json": "{}", "dataset2maxlen.json": "{}"}),
+		"no length for qasper":                                        testfiles.Tree(t, map[string]string{"dataset2prompt.json": `{"qasper":"x"}`, "dataset2maxlen.json": "{}"}),
+		"dataset2prompt.json: unexpected end":                         testfiles.Tree(t, map[string]string{"dataset2prompt.json": `{`, "dataset2maxlen.json": "{}"}),
 	} {
 		_, err := LongBench{Source: Source{Data: data}, Config: config, Protocol: THUDM, MaxLength: 9}.Load([]string{"qasper"})
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -198,10 +182,10 @@ func TestConfigErrors(t *testing.T) {
 func TestDigest(t *testing.T) {
 	config := wording(t)
 	digestOf := func(row, config string) string {
-		b := LongBench{Source: Source{Data: write(t, map[string]string{"qasper.jsonl": row})}, Config: config, Protocol: THUDM, MaxLength: 99}
+		b := LongBench{Source: Source{Data: testfiles.Tree(t, map[string]string{"qasper.jsonl": row})}, Config: config, Protocol: THUDM, MaxLength: 99}
 		return load(t, b, "qasper").Digest
 	}
-	same, other := digestOf(row, config), write(t, map[string]string{"dataset2prompt.json": `{"qasper":"{context}"}`, "dataset2maxlen.json": `{"qasper":9}`})
+	same, other := digestOf(row, config), testfiles.Tree(t, map[string]string{"dataset2prompt.json": `{"qasper":"{context}"}`, "dataset2maxlen.json": `{"qasper":9}`})
 	if same != digestOf(row, config) || same == digestOf(strings.Replace(row, "text", "test", 1), config) || same == digestOf(row, other) {
 		t.Error("the digest does not follow what prompts are made from")
 	}
@@ -219,12 +203,12 @@ const row2 = `{"_id": "q1", "domain": "D", "sub_domain": "S", "difficulty": "eas
  "choice_A": "a", "choice_B": "b", "choice_C": "c", "choice_D": "d", "answer": "B", "context": " doc $Q$ {question} é"}`
 
 func TestLongBench2(t *testing.T) {
-	config := write(t, map[string]string{
+	config := testfiles.Tree(t, map[string]string{
 		"prompts/0shot.txt": "$DOC$|$Q$|$C_A$$C_B$$C_C$$C_D$", "prompts/0shot_cot.txt": "think $DOC$", "prompts/0shot_cot_ans.txt": "$Q$ so $COT$ $DOC$",
 		"longbenchv2.txt": "{context}|{question}|{choice_B}",
 	})
 	b := LongBench2{
-		Source: Source{Data: write(t, map[string]string{"data.json": "[" + row2 + "]"})}, Config: config, Protocol: THUDM, Prompt: ZeroShot, MaxLength: 1000, Seed: 1,
+		Source: Source{Data: testfiles.Tree(t, map[string]string{"data.json": "[" + row2 + "]"})}, Config: config, Protocol: THUDM, Prompt: ZeroShot, MaxLength: 1000, Seed: 1,
 		Model: "m", Tokens: byteTokens(), Letter: func(s string) string { return map[string]string{"The answer": "B"}[s] },
 	}
 	load := func() eval.Item {
@@ -283,11 +267,11 @@ func TestLongBench2(t *testing.T) {
 
 // TestOpenCompassWording reads the prompt out of a config of OpenCompass.
 func TestOpenCompassWording(t *testing.T) {
-	dir := write(t, map[string]string{"opencompass/configs/datasets/longbenchv2/longbenchv2_gen_75fbba.py": "x = dict(\n  prompt='read\\n{context}' \"’s\",\n)"})
+	dir := testfiles.Tree(t, map[string]string{"opencompass/configs/datasets/longbenchv2/longbenchv2_gen_75fbba.py": "x = dict(\n  prompt='read\\n{context}' \"’s\",\n)"})
 	if got, err := openCompass2(dir); got != "read\n{context}’s" || err != nil {
 		t.Errorf("%q, %v", got, err)
 	}
-	if got, err := openCompass2(write(t, map[string]string{"longbenchv2_gen_75fbba.py": "x = 1"})); err == nil {
+	if got, err := openCompass2(testfiles.Tree(t, map[string]string{"longbenchv2_gen_75fbba.py": "x = 1"})); err == nil {
 		t.Errorf("no prompt: %q", got)
 	}
 }
@@ -301,11 +285,11 @@ func TestDrawSeed(t *testing.T) {
 }
 
 func TestInfiniteBench(t *testing.T) {
-	config := write(t, map[string]string{
+	config := testfiles.Tree(t, map[string]string{
 		"src/prompt.py":     "gpt4_templates = {'code_run': '{func} {func_call} {context}', 'math_find': '{prefix} {context} {input}', 'passkey': '{context} {input}', 'kimi': '{file:{context}}'}\n",
 		"src/eval_utils.py": "def create_system_msg(x):\n    return \"\"\"You\ncalculate\"\"\"\n",
 	})
-	data := write(t, map[string]string{
+	data := testfiles.Tree(t, map[string]string{
 		"code_run.jsonl":  `{"id": 3, "context": "{func}", "input": "return value of func_12(-4).", "answer": [10], "options": []}`,
 		"math_find.jsonl": `{"id": 0, "context": "[1]", "input": "x The 2nd Largest number of the list", "answer": [1.5], "options": []}`,
 		"math_calc.jsonl": `{"id": 0, "context": "1 + 2", "input": "", "answer": [1, 3], "options": []}`,
@@ -331,7 +315,7 @@ func TestInfiniteBench(t *testing.T) {
 	for want, bad := range map[string]string{
 		"names no number": `{"id": 0, "context": "", "input": "largest", "answer": [1]}`, "field context: missing": `{"input": "The x of", "answer": [1]}`,
 	} {
-		b.Data = write(t, map[string]string{"math_find.jsonl": bad})
+		b.Data = testfiles.Tree(t, map[string]string{"math_find.jsonl": bad})
 		if _, err := b.Load([]string{"math_find"}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
@@ -340,7 +324,7 @@ func TestInfiniteBench(t *testing.T) {
 	if _, err := b.Load([]string{"passkey"}); err == nil || !strings.Contains(err.Error(), "yarn-mistral") {
 		t.Errorf("unknown family: %v", err)
 	}
-	b.Family, b.Config = "kimi", filepath.Join(write(t, map[string]string{"p.json": `{"kimi": {"passkey": "{context}"}}`}), "p.json")
+	b.Family, b.Config = "kimi", filepath.Join(testfiles.Tree(t, map[string]string{"p.json": `{"kimi": {"passkey": "{context}"}}`}), "p.json")
 	b.Data = data
 	if tasks, err := b.Load([]string{"passkey"}); err != nil || first(t, tasks[0]).User != "c" {
 		t.Errorf("templates from JSON: %v", err)
@@ -362,7 +346,7 @@ func TestInfiniteLabels(t *testing.T) {
 // TestRULERRows reads rows as RULER's own scripts write them.
 func TestRULERRows(t *testing.T) {
 	row := `{"index": 99, "input": "in", "outputs": ["o"], "length": 12, "answer_prefix": " The"}`
-	dir := write(t, map[string]string{"vt/validation.jsonl": row + "\n" + row, "vt/train.jsonl": row, "cwe.jsonl": row, "fwe/a.jsonl": row, "fwe/b.jsonl": row})
+	dir := testfiles.Tree(t, map[string]string{"vt/validation.jsonl": row + "\n" + row, "vt/train.jsonl": row, "cwe.jsonl": row, "fwe/a.jsonl": row, "fwe/b.jsonl": row})
 	task, err := RULER{Source: Source{Data: dir}, Model: "m"}.Load("vt", 30)
 	if err != nil {
 		t.Fatal(err)

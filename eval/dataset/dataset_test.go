@@ -11,23 +11,9 @@ import (
 	"time"
 
 	"github.com/parquet-go/parquet-go"
-)
 
-// write makes a folder with files.
-func write(t *testing.T, files map[string]string) string {
-	t.Helper()
-	dir := t.TempDir()
-	for name, text := range files {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
+	"github.com/pbs-run/pbs-run/internal/testfiles"
+)
 
 // zipped is an archive as text.
 func zipped(t *testing.T, files ...string) string {
@@ -95,14 +81,14 @@ func TestRows(t *testing.T) {
 		if name == "glob in a name" {
 			set, want = "s1", lines
 		}
-		if got := all(t, write(t, c.files), set); got != want {
+		if got := all(t, testfiles.Tree(t, c.files), set); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
 }
 
 func TestOneFile(t *testing.T) {
-	dir := write(t, map[string]string{"any.name": `{"a":1}`, "d.zip": zipped(t, "s.jsonl", `{"a":2}`)})
+	dir := testfiles.Tree(t, map[string]string{"any.name": `{"a":1}`, "d.zip": zipped(t, "s.jsonl", `{"a":2}`)})
 	if got := all(t, filepath.Join(dir, "any.name"), "s"); got != "1 {\"a\":1}\n" {
 		t.Error(got)
 	}
@@ -112,7 +98,7 @@ func TestOneFile(t *testing.T) {
 }
 
 func TestNotFound(t *testing.T) {
-	for _, dir := range []string{t.TempDir(), write(t, map[string]string{"d.zip": zipped(t, "r.jsonl", "")})} {
+	for _, dir := range []string{t.TempDir(), testfiles.Tree(t, map[string]string{"d.zip": zipped(t, "r.jsonl", "")})} {
 		if got := all(t, dir, "s"); !strings.Contains(got, "find data set s in "+dir) || !strings.Contains(got, "inside *.zip") {
 			t.Error(got)
 		}
@@ -120,7 +106,7 @@ func TestNotFound(t *testing.T) {
 	if got := all(t, filepath.Join(t.TempDir(), "absent"), "s"); !strings.Contains(got, "no such file") {
 		t.Error(got)
 	}
-	if got := all(t, write(t, map[string]string{"d.zip": "no archive"}), "s"); !strings.Contains(got, "not a valid zip") {
+	if got := all(t, testfiles.Tree(t, map[string]string{"d.zip": "no archive"}), "s"); !strings.Contains(got, "not a valid zip") {
 		t.Error(got)
 	}
 }
@@ -142,7 +128,7 @@ func TestBadRows(t *testing.T) {
 		"long element":      {"s.json", "[" + long[:len(long)-2] + long[6:] + "]", "end: read FILE: element that begins on line 1: longer than 32 MiB\n"},
 		"zip bomb":          {"s.zip", zipped(t, "s.jsonl", strings.Repeat("0", 100<<20)), "bad: FILE:s.jsonl line 1: longer than 32 MiB\n"},
 	} {
-		dir := write(t, map[string]string{c.file: c.text})
+		dir := testfiles.Tree(t, map[string]string{c.file: c.text})
 		want := strings.ReplaceAll(c.want, "FILE", filepath.Join(dir, c.file))
 		if got := all(t, dir, "s"); got != want {
 			t.Errorf("%s: %.300q, want %q", name, got, want)
@@ -162,7 +148,7 @@ func TestLimitReader(t *testing.T) {
 }
 
 func TestStop(t *testing.T) {
-	dir := write(t, map[string]string{"s.jsonl": "{}\n{}\n{}", "r.json": "[{},{},{}]"})
+	dir := testfiles.Tree(t, map[string]string{"s.jsonl": "{}\n{}\n{}", "r.json": "[{},{},{}]"})
 	for _, name := range []string{"s", "r"} {
 		found, err := Find(dir, name)
 		if err != nil {
@@ -214,11 +200,11 @@ func TestParquet(t *testing.T) {
 3 {"all_classes":[],"answers":[""],"context":"c3","length":0,"note":null,"yes":false}
 `
 	for _, name := range []string{"s.parquet", "s-00000-of-00001.parquet", "s/0000.parquet", "s/test/0000.parquet", "data/s-0.parquet"} {
-		if got := all(t, write(t, map[string]string{name: file}), "s"); got != want {
+		if got := all(t, testfiles.Tree(t, map[string]string{name: file}), "s"); got != want {
 			t.Errorf("%s: %s\nwant %s", name, got, want)
 		}
 	}
-	two := all(t, write(t, map[string]string{"s/0.parquet": file, "s/1.parquet": file}), "s")
+	two := all(t, testfiles.Tree(t, map[string]string{"s/0.parquet": file, "s/1.parquet": file}), "s")
 	if two != want+want {
 		t.Errorf("two files: %s", two)
 	}
@@ -228,11 +214,11 @@ func TestParquet(t *testing.T) {
 func TestMalformedParquet(t *testing.T) {
 	good := parquetFile(t, []parquetRow{{Context: strings.Repeat("c", 100), Answers: []string{"a"}}})
 	for _, text := range []string{"", "PAR1", good[:len(good)/2], good[len(good)/2:], "PAR1" + strings.Repeat("\xff", 100) + "PAR1"} {
-		if got := all(t, write(t, map[string]string{"s.parquet": text}), "s"); !strings.Contains(got, "end: read ") {
+		if got := all(t, testfiles.Tree(t, map[string]string{"s.parquet": text}), "s"); !strings.Contains(got, "end: read ") {
 			t.Errorf("%d bytes: %q", len(text), got)
 		}
 	}
-	if got := all(t, write(t, map[string]string{"s.parquet": "PAR1\xff\xff\xff\xffPAR1"}), "s"); !strings.Contains(got, "metadata of 4294967295 bytes in a file of 12") {
+	if got := all(t, testfiles.Tree(t, map[string]string{"s.parquet": "PAR1\xff\xff\xff\xffPAR1"}), "s"); !strings.Contains(got, "metadata of 4294967295 bytes in a file of 12") {
 		t.Error(got)
 	}
 }

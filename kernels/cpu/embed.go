@@ -22,8 +22,8 @@ type embedJob struct {
 
 // Embed gathers and widens rows of table; see kernels.Dense. An id outside the table panics.
 func (d *Device) Embed(out, table kernels.Tensor, ids []int32) {
-	checkMatrix("table", table, table.DType, table.Rows(), table.Cols())
-	checkMatrix("out", out, kernels.F32, len(ids), table.Cols())
+	kernels.CheckMatrix("table", table, table.DType, table.Rows(), table.Cols())
+	kernels.CheckMatrix("out", out, kernels.F32, len(ids), table.Cols())
 	for i, id := range ids {
 		if id < 0 || int(id) >= table.Rows() {
 			panic(fmt.Sprintf("cpu: id %d at %d of a table of %d rows", id, i, table.Rows()))

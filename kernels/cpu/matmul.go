@@ -16,7 +16,6 @@ package cpu
 import "C"
 
 import (
-	"fmt"
 	"unsafe"
 
 	"github.com/klauspost/cpuid/v2"
@@ -78,7 +77,11 @@ func (d *Device) SwiGLU(out, x kernels.Tensor, gate, up kernels.Linear) {
 }
 
 func (d *Device) product(mode C.int32_t, out, x kernels.Tensor, w, up kernels.Linear) {
-	d.checkProduct(mode, out, x, w, up)
+	if mode == C.PBS_SWIGLU {
+		kernels.CheckSwiGLU(d.compute, out, x, w, up)
+	} else {
+		kernels.CheckProduct(d.compute, kernels.F32, out, x, w)
+	}
 	m := &d.matmul
 	if m.scratch == nil {
 		m.scratch = make([][]byte, d.pool.threads)
@@ -325,44 +328,4 @@ func (d *Device) grow(buf *[]byte, n int) bool {
 		*buf = d.Alloc(kernels.F32, roundUp(n, hugePage)/4).Data
 	}
 	return *buf != nil
-}
-
-// checkProduct panics on misshapen arguments.
-func (d *Device) checkProduct(mode C.int32_t, out, x kernels.Tensor, w, up kernels.Linear) {
-	want := kernels.F32
-	if mode == C.PBS_SWIGLU {
-		want = d.compute
-		if len(w) != len(up) {
-			panic(fmt.Sprintf("cpu: SwiGLU with %d gate parts and %d up parts", len(w), len(up)))
-		}
-	}
-	if len(w) == 0 || x.Cols() == 0 {
-		panic("cpu: product without weights or features")
-	}
-	checkMatrix("x", x, d.compute, x.Rows(), x.Cols())
-	checkMatrix("out", out, want, x.Rows(), w.Out())
-	for p := range w {
-		checkPart(&w[p], w[p].W.Rows(), x.Cols())
-		if up != nil {
-			checkPart(&up[p], w[p].W.Rows(), x.Cols())
-		}
-	}
-}
-
-func checkPart(p *kernels.Part, rows, cols int) {
-	checkMatrix("weight", p.W, p.W.DType, rows, cols)
-	if !p.Bias.IsZero() {
-		checkMatrix("bias", p.Bias, p.Bias.DType, 1, rows)
-	}
-}
-
-// checkMatrix panics unless t is a [rows, cols] matrix of dtype dt whose memory holds it. A vector is a matrix of one row.
-func checkMatrix(name string, t kernels.Tensor, dt kernels.DType, rows, cols int) {
-	size := t.DType.Size()
-	if t.DType != dt || t.Dims != [3]int{1, rows, cols} || t.Stride < cols && rows > 1 {
-		panic(fmt.Sprintf("cpu: %s is %v %v stride %d, want %v [%d, %d]", name, t.DType, t.Dims, t.Stride, dt, rows, cols))
-	}
-	if rows > 0 && ((rows-1)*t.Stride+cols)*size > len(t.Data) {
-		panic(fmt.Sprintf("cpu: %s %v stride %d has %d bytes", name, t.Dims, t.Stride, len(t.Data)))
-	}
 }

@@ -4,18 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"math"
 	"math/bits"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
-	"github.com/nlpodyssey/safetensors"
-
 	"github.com/pbs-run/pbs-run/attention"
+	"github.com/pbs-run/pbs-run/internal/goldentest"
 	"github.com/pbs-run/pbs-run/kernels"
 	"github.com/pbs-run/pbs-run/kernels/cpu"
 	"github.com/pbs-run/pbs-run/loader"
@@ -46,8 +41,9 @@ func testGoldenLogits(t *testing.T, d *Device, name string, lengths []int) {
 				BF16RMS float64 `json:"err_bf16run_vs_f32_logits_rms"`
 			} `json:"runs"`
 		}
-		data := readGolden(t, filepath.Join("..", "..", "testdata", "golden", name+".safetensors"), &info)
-		dir := filepath.Join("..", "..", "testdata", "models", name)
+		data := goldentest.Model(t, name)
+		data.JSON(&info)
+		dir := goldentest.Path(t, "models", name)
 		cfg, err := model.ReadConfig(dir)
 		if err != nil {
 			t.Fatal(err)
@@ -68,7 +64,7 @@ func testGoldenLogits(t *testing.T, d *Device, name string, lengths []int) {
 		}
 		for _, n := range lengths {
 			p := fmt.Sprintf("len%d.", n)
-			ids, positions, want := ints(t, data, p+"input_ids"), ints(t, data, p+"positions"), floats(t, data, p+"logits")
+			ids, positions, want := data.Ints(p+"input_ids"), data.Ints(p+"positions"), data.Floats(p+"logits")
 			for _, prompt := range []int{n, n - 4} {
 				s.Truncate(0)
 				var sum float64
@@ -115,146 +111,72 @@ func testGoldenLogits(t *testing.T, d *Device, name string, lengths []int) {
 // testGoldenPBS compares the order of keys and the kept blocks of the published code's cases of up to that many tokens with those of the
 // CPU on the same inputs, rounded to bf16: at most one place or block in a thousand may differ, where rounding decides.
 func testGoldenPBS(t *testing.T, d *Device, most int) {
-	paths, _ := filepath.Glob(filepath.Join("..", "..", "testdata", "pbs", "*.safetensors"))
 	ran := 0
-	for _, path := range paths {
-		var c struct {
-			Heads   int     `json:"num_heads"`
-			KVHeads int     `json:"num_kv_heads"`
-			Dim     int     `json:"head_dim"`
-			Len     int     `json:"seq_len"`
-			Block   int     `json:"block_size"`
-			Segment int     `json:"segment_size"`
-			Tau     float64 `json:"tau"`
-			Permute bool    `json:"permute"`
-			First   bool    `json:"force_first_block"`
-			Dense   bool    `json:"falls_back_to_full"`
-		}
-		data := readGolden(t, path, &c)
+	goldentest.RunPBS(t, func(t *testing.T, c goldentest.PBS) {
 		if c.Len > most || c.Dense {
-			continue
+			t.SkipNow()
 		}
 		ran++
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".safetensors"), func(t *testing.T) {
-			host, err := cpu.Open(cpu.Options{Threads: 1, F32: true})
-			if err != nil {
+		host, err := cpu.Open(cpu.Options{Threads: 1, F32: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer host.Close()
+		m := attention.PBS{Block: c.Block, Segment: c.Segment, Tau: c.Tau, Permute: c.Permute, First: c.First}
+		q, k, v := c.Floats("q"), c.Floats("k"), c.Floats("v")
+		var perms [2][]byte
+		var keeps [2][]byte
+		for i, dev := range []kernels.Device{host, d} {
+			put := func(x []float32, dt kernels.DType, dims ...int) kernels.Tensor {
+				to := dev.Alloc(dt, dims...)
+				var raw []byte
+				for _, f := range x {
+					u := math.Float32bits(f)
+					u = (u + 0x7fff + u>>16&1) &^ 0xffff
+					if dt == kernels.BF16 {
+						raw = binary.LittleEndian.AppendUint16(raw, uint16(u>>16))
+					} else {
+						raw = binary.LittleEndian.AppendUint32(raw, u)
+					}
+				}
+				dev.Upload(to, raw)
+				return to
+			}
+			rows := make([]float32, len(q))
+			for h := range c.Heads {
+				for i := range c.Len {
+					copy(rows[(i*c.Heads+h)*c.Dim:][:c.Dim], q[(h*c.Len+i)*c.Dim:])
+				}
+			}
+			p := kernels.NewPlan(dev, m.Layout().Shape(kernels.PlanShape{Heads: c.Heads, KVHeads: c.KVHeads, HeadDim: c.Dim, Capacity: c.Len, Rows: c.Len}))
+			out := dev.Alloc(dev.Compute(), c.Len, c.Heads*c.Dim)
+			kv := kernels.KV{K: put(k, kernels.BF16, c.KVHeads, c.Len, c.Dim), V: put(v, kernels.BF16, c.KVHeads, c.Len, c.Dim)}
+			attention.Prefill(dev, m, p, out, put(rows, dev.Compute(), c.Len, c.Heads*c.Dim), kv, 0, []kernels.Span{{Lo: 0, Hi: c.Len}})
+			perms[i], keeps[i] = make([]byte, p.Perm.Bytes()), make([]byte, p.Keep.Bytes())
+			if err := dev.Download(perms[i], p.Perm); err != nil {
 				t.Fatal(err)
 			}
-			defer host.Close()
-			m := attention.PBS{Block: c.Block, Segment: c.Segment, Tau: c.Tau, Permute: c.Permute, First: c.First}
-			q, k, v := floats(t, data, "q"), floats(t, data, "k"), floats(t, data, "v")
-			var perms [2][]byte
-			var keeps [2][]byte
-			for i, dev := range []kernels.Device{host, d} {
-				put := func(x []float32, dt kernels.DType, dims ...int) kernels.Tensor {
-					to := dev.Alloc(dt, dims...)
-					var raw []byte
-					for _, f := range x {
-						u := math.Float32bits(f)
-						u = (u + 0x7fff + u>>16&1) &^ 0xffff
-						if dt == kernels.BF16 {
-							raw = binary.LittleEndian.AppendUint16(raw, uint16(u>>16))
-						} else {
-							raw = binary.LittleEndian.AppendUint32(raw, u)
-						}
-					}
-					dev.Upload(to, raw)
-					return to
-				}
-				rows := make([]float32, len(q))
-				for h := range c.Heads {
-					for i := range c.Len {
-						copy(rows[(i*c.Heads+h)*c.Dim:][:c.Dim], q[(h*c.Len+i)*c.Dim:])
-					}
-				}
-				p := kernels.NewPlan(dev, m.Layout().Shape(kernels.PlanShape{Heads: c.Heads, KVHeads: c.KVHeads, HeadDim: c.Dim, Capacity: c.Len, Rows: c.Len}))
-				out := dev.Alloc(dev.Compute(), c.Len, c.Heads*c.Dim)
-				kv := kernels.KV{K: put(k, kernels.BF16, c.KVHeads, c.Len, c.Dim), V: put(v, kernels.BF16, c.KVHeads, c.Len, c.Dim)}
-				attention.Prefill(dev, m, p, out, put(rows, dev.Compute(), c.Len, c.Heads*c.Dim), kv, 0, []kernels.Span{{Lo: 0, Hi: c.Len}})
-				perms[i], keeps[i] = make([]byte, p.Perm.Bytes()), make([]byte, p.Keep.Bytes())
-				if err := dev.Download(perms[i], p.Perm); err != nil {
-					t.Fatal(err)
-				}
-				if err := dev.Download(keeps[i], p.Keep); err != nil {
-					t.Fatal(err)
-				}
+			if err := dev.Download(keeps[i], p.Keep); err != nil {
+				t.Fatal(err)
 			}
-			places, blocks := 0, 0
-			for i := 0; i < len(perms[0]); i += 2 {
-				if !bytes.Equal(perms[0][i:i+2], perms[1][i:i+2]) {
-					places++
-				}
+		}
+		places, blocks := 0, 0
+		for i := 0; i < len(perms[0]); i += 2 {
+			if !bytes.Equal(perms[0][i:i+2], perms[1][i:i+2]) {
+				places++
 			}
-			total := 0
-			for i, x := range keeps[0] {
-				blocks += bits.OnesCount8(x ^ keeps[1][i])
-				total += bits.OnesCount8(x)
-			}
-			t.Logf("%d of %d places, %d of %d kept blocks differ", places, len(perms[0])/2, blocks, total)
-			if places*1000 > len(perms[0])/2 || blocks*1000 > total {
-				t.Error("too many")
-			}
-		})
-	}
+		}
+		total := 0
+		for i, x := range keeps[0] {
+			blocks += bits.OnesCount8(x ^ keeps[1][i])
+			total += bits.OnesCount8(x)
+		}
+		t.Logf("%d of %d places, %d of %d kept blocks differ", places, len(perms[0])/2, blocks, total)
+		if places*1000 > len(perms[0])/2 || blocks*1000 > total {
+			t.Error("too many")
+		}
+	})
 	if ran == 0 {
 		t.Fatal("no golden cases")
 	}
-}
-
-// readGolden reads reference data and the JSON beside it.
-func readGolden(t *testing.T, path string, info any) safetensors.SafeTensors {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := safetensors.Deserialize(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b, err = os.ReadFile(strings.TrimSuffix(path, ".safetensors") + ".json"); err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(b, info); err != nil {
-		t.Fatal(err)
-	}
-	return data
-}
-
-func words(t *testing.T, data safetensors.SafeTensors, name string) []uint32 {
-	t.Helper()
-	v, ok := data.Tensor(name)
-	if !ok {
-		t.Fatalf("golden data has no %s", name)
-	}
-	var out []uint32
-	b := v.Data()
-	if v.DType() == safetensors.BF16 {
-		for i := 0; i < len(b); i += 2 {
-			out = append(out, uint32(binary.LittleEndian.Uint16(b[i:]))<<16)
-		}
-		return out
-	}
-	for i := 0; i < len(b); i += 4 {
-		out = append(out, binary.LittleEndian.Uint32(b[i:]))
-	}
-	return out
-}
-
-func ints(t *testing.T, data safetensors.SafeTensors, name string) []int32 {
-	t.Helper()
-	var out []int32
-	for _, w := range words(t, data, name) {
-		out = append(out, int32(w))
-	}
-	return out
-}
-
-func floats(t *testing.T, data safetensors.SafeTensors, name string) []float32 {
-	t.Helper()
-	var out []float32
-	for _, w := range words(t, data, name) {
-		out = append(out, math.Float32frombits(w))
-	}
-	return out
 }

@@ -42,7 +42,7 @@ func (d *Device) MatMul(out, x kernels.Tensor, w kernels.Linear) { d.product(out
 func (d *Device) MatMulAdd(out, x kernels.Tensor, w kernels.Linear) { d.product(out, x, w, true) }
 
 func (d *Device) product(out, x kernels.Tensor, w kernels.Linear, add bool) {
-	checkProduct(out, x, w, nil, kernels.F32)
+	kernels.CheckProduct(kernels.BF16, kernels.F32, out, x, w)
 	if x.Rows() == 0 || d.failed() {
 		return
 	}
@@ -113,7 +113,7 @@ func tiles(n, size int) int { return (n + size - 1) / size }
 
 // SwiGLU computes out = silu(x·gateᵀ) ⊙ (x·upᵀ); see kernels.Dense.
 func (d *Device) SwiGLU(out, x kernels.Tensor, gate, up kernels.Linear) {
-	checkProduct(out, x, gate, up, kernels.BF16)
+	kernels.CheckSwiGLU(kernels.BF16, out, x, gate, up)
 	if x.Rows() == 0 || d.failed() {
 		return
 	}
@@ -182,26 +182,4 @@ func biasOf(t kernels.Tensor) (uintptr, int32) {
 		return 0, 0
 	}
 	return t.Addr, int32(t.DType)
-}
-
-// checkProduct panics on misshapen arguments.
-func checkProduct(out, x kernels.Tensor, w, up kernels.Linear, want kernels.DType) {
-	if len(w) == 0 || x.Cols() == 0 || up != nil && len(up) != len(w) {
-		panic("cuda: product without weights or features, or with unlike parts")
-	}
-	checkMatrix("x", x, kernels.BF16, x.Rows(), x.Cols())
-	checkMatrix("out", out, want, x.Rows(), w.Out())
-	for p := range w {
-		checkPart(&w[p], w[p].W.Rows(), x.Cols())
-		if up != nil {
-			checkPart(&up[p], w[p].W.Rows(), x.Cols())
-		}
-	}
-}
-
-func checkPart(p *kernels.Part, rows, cols int) {
-	checkMatrix("weight", p.W, p.W.DType, rows, cols)
-	if !p.Bias.IsZero() {
-		checkMatrix("bias", p.Bias, p.Bias.DType, 1, rows)
-	}
 }

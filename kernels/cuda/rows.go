@@ -15,8 +15,8 @@ type embedArgs struct {
 
 // Embed gathers rows of table; see kernels.Dense. An id outside the table panics.
 func (d *Device) Embed(out, table kernels.Tensor, ids []int32) {
-	checkMatrix("table", table, table.DType, table.Rows(), table.Cols())
-	checkMatrix("out", out, kernels.F32, len(ids), table.Cols())
+	kernels.CheckMatrix("table", table, table.DType, table.Rows(), table.Cols())
+	kernels.CheckMatrix("out", out, kernels.F32, len(ids), table.Cols())
 	for i, id := range ids {
 		if id < 0 || int(id) >= table.Rows() {
 			panic(fmt.Sprintf("cuda: id %d at %d of a table of %d rows", id, i, table.Rows()))
@@ -101,11 +101,4 @@ func (d *Device) RopeAppend(q, qkv, rope kernels.Tensor, kv kernels.KV, first in
 		kvHeadStride: int64(k.Dims[1] * k.Stride), first: int64(first),
 		heads: int32(heads), kvHeads: int32(k.Dims[0]), headDim: int32(k.Cols()), kvDType: int32(k.DType),
 	})
-}
-
-// checkMatrix panics unless t is a [rows, cols] matrix of dtype dt. A vector is a matrix of one row.
-func checkMatrix(name string, t kernels.Tensor, dt kernels.DType, rows, cols int) {
-	if t.DType != dt || t.Dims != [3]int{1, rows, cols} || t.Stride < cols && rows > 1 {
-		panic(fmt.Sprintf("cuda: %s is %v %v stride %d, want %v [%d, %d]", name, t.DType, t.Dims, t.Stride, dt, rows, cols))
-	}
 }
