@@ -43,21 +43,6 @@ TARGET static void block_keys(const struct tile *t, const struct attend_blocks *
     for (int64_t i = n; i < attend_round_up(n, NR); i++) t->kpos[i] = INT32_MAX;
 }
 
-// upcoming is the next block that will be packed. Its keys lie scattered, so that no hardware stream fetches them: a few are
-// prefetched at every step of the block at hand.
-struct upcoming {
-    const char *k, *v;
-    int64_t base, end, step;
-};
-
-TARGET static void upcoming_prefetch(struct upcoming *u, const struct attend_args *a, const struct attend_blocks *b) {
-    int64_t segment = u->base / b->segment * b->segment, bytes = a->head_dim * (a->kv_f32 ? 4 : 2);
-    for (int64_t n = 0; n < RG && u->base < u->end; n++, u->base++) {
-        int64_t at = (b->perm && u->base < b->sorted ? segment + b->perm[u->base] : u->base) * u->step;
-        for (int64_t l = 0; l < bytes; l += 64) __builtin_prefetch(u->k + at + l, 0, 2), __builtin_prefetch(u->v + at + l, 0, 2);
-    }
-}
-
 // block_past reports whether query block i keeps key block j of an earlier segment, and block_any whether any of the item's does.
 ALWAYS_INLINE int block_past(const struct attend_args *a, const struct attend_blocks *b, int64_t i, int64_t j) {
     return block_kept(b, i, j) && block_segment(b, a->first / b->block + i) > block_segment(b, j);
@@ -71,7 +56,7 @@ ALWAYS_INLINE int block_any(const struct attend_args *a, const struct attend_blo
 
 // past_tile lets the query blocks of later segments that keep key block j attend to its n keys that are packed: all visible.
 TARGET static void past_tile(const struct tile *t, const struct attend_args *a, const struct attend_blocks *b, int64_t j, int64_t n,
-                             struct upcoming *u) {
+                             struct upcoming *next) {
     int64_t count = block_count(a, b), per = BLOCK_ROWS(b->block), positions;
     const int32_t *kpos = n % NR ? t->kpos : NULL;
     for (int64_t i = 0; i < count; i++) {
@@ -79,9 +64,8 @@ TARGET static void past_tile(const struct tile *t, const struct attend_args *a, 
         block_positions(a, b, i, &positions);
         int64_t rows = attend_round_up(positions, MR);
         for (int64_t r = 0; r < rows; r += RG) {
-            upcoming_prefetch(u, a, b);
             for (int64_t key = 0; key < n; key += ST)
-                tile_attend(t, i * per + r, rows - r < RG ? rows - r : RG, key, n - key < ST ? n - key : ST, a->scale * ATTEND_LOG2E, kpos, 0);
+                tile_attend(t, i * per + r, rows - r < RG ? rows - r : RG, key, n - key < ST ? n - key : ST, a->scale * ATTEND_LOG2E, kpos, 0, next);
         }
     }
 }
@@ -102,7 +86,7 @@ TARGET static void own_tile(const struct tile *t, const struct attend_args *a, c
             int64_t whole = attend_round_up(seen, NR);
             int masked = whole > n || t->pos[r] < base + whole - 1;
             for (int64_t key = 0; key < seen; key += ST)
-                tile_attend(t, r, group, key, seen - key < ST ? seen - key : ST, a->scale * ATTEND_LOG2E, masked ? t->kpos : NULL, masked && !finite);
+                tile_attend(t, r, group, key, seen - key < ST ? seen - key : ST, a->scale * ATTEND_LOG2E, masked ? t->kpos : NULL, masked && !finite, NULL);
         }
     }
 }
@@ -132,7 +116,7 @@ TARGET static void column_tile(const struct tile *t, const struct attend_args *a
         for (int64_t r = 0; any && r < rows; r += RG)
             for (int64_t key = 0; key < n; key += ST)
                 tile_attend(t, i * per + r, rows - r < RG ? rows - r : RG, key, n - key < ST ? n - key : ST, a->scale * ATTEND_LOG2E, seen,
-                            !finite);
+                            !finite, NULL);
     }
 }
 
@@ -158,14 +142,17 @@ TARGET void FN(pbs_blocks_keys_)(const struct attend_args *a, const struct atten
     struct tile t;
     int64_t count = block_count(a, b), block0 = a->first / b->block;
     tile_carve(&t, scratch, a->head_dim, count * BLOCK_ROWS(b->block));
-    struct upcoming u = {.k = k, .v = v, .step = a->kv_stride * (a->kv_f32 ? 4 : 2)};
+    int64_t size = a->kv_f32 ? 4 : 2;
+    struct upcoming u = {.k = k, .v = v, .step = a->kv_stride * size, .bytes = a->head_dim * size};
     PRODUCTS_BEGIN();
     for (int64_t j = j0; j < j1; j++) {
         int past = block_any(a, b, count, j), own = j < block0 + count && block_segment(b, j) >= block_segment(b, block0);
         int64_t end = (j + 1) * b->block < b->keys ? (j + 1) * b->block : b->keys, next = j + 1;
         if (past) {
             while (next < j1 && !block_any(a, b, count, next)) next++;
-            u.base = next * b->block, u.end = next == j1 ? 0 : u.base + b->block < b->keys ? u.base + b->block : b->keys;
+            u.base = u.end = next * b->block;
+            if (next < j1) u.end = u.base + b->block < b->keys ? u.base + b->block : b->keys;
+            u.perm = b->perm && u.base < b->sorted ? b->perm : NULL, u.segment = u.base / b->segment * b->segment;
         }
         for (int64_t base = j * b->block; (past || own) && base < end; base += KT) {
             int64_t n = end - base < KT ? end - base : KT;

@@ -66,6 +66,12 @@ TARGET static void tile_clear(const struct tile *t) {
     for (int64_t r = 0; r < t->rows; r++) t->max[r] = ATTEND_LOWEST;
 }
 
+// A head's rows of neighbouring positions lie pages apart, where no hardware stream leads: the one 16 rows ahead is prefetched.
+ALWAYS_INLINE void prefetch_ahead(const char *row, int64_t stride, int64_t group, int64_t head_dim) {
+    int64_t size = PAIRS ? 2 : 4;
+    for (int64_t l = 0; l < head_dim * size; l += 64) __builtin_prefetch(row + 16 / group * stride * size + l, 0, 2);
+}
+
 // tile_queries packs the queries of n positions from pos on into rows from row0 on, a multiple of MR. Rows up to the next one
 // stand at the last position and have no queries.
 TARGET static void tile_queries(const struct tile *t, const struct attend_args *a, int64_t row0, const char *q, int64_t pos, int64_t n) {
@@ -75,6 +81,7 @@ TARGET static void tile_queries(const struct tile *t, const struct attend_args *
         t->pos[row0 + r] = (int32_t)(pos + i);
         if (r >= rows) continue;
         const char *src = q + (i * a->q_stride + h * a->head_dim) * size;
+        prefetch_ahead(src, a->q_stride, a->group, a->head_dim);
 #ifdef OWN_PRODUCTS
         memcpy(t->q + (row0 + r) * t->dims_pad, src, t->dims * 4);
 #else
@@ -90,6 +97,7 @@ TARGET static void tile_output(const struct tile *t, const struct attend_args *a
         float inv = 1 / VHSUM(VLOAD(t->sum + (row0 + r) * VL));
         const float *o = t->out + (row0 + r) * t->cols;
         int64_t at = r / a->group * a->out_stride + r % a->group * a->head_dim;
+        prefetch_ahead(out + at * (PAIRS ? 2 : 4), a->out_stride, a->group, a->head_dim);
 #if PAIRS
         uint16_t *dst = (uint16_t *)out + at;
         int64_t d = 0;
@@ -326,16 +334,35 @@ TARGET ALWAYS_INLINE int softmax_row(const struct tile *t, int64_t row, int64_t 
     return moved;
 }
 
+// upcoming are the keys that will be packed next. They lie scattered, so that no hardware stream fetches them.
+struct upcoming {
+    const char *k, *v;
+    int64_t step, bytes;   // of a key: to the next one, and its own
+    const uint16_t *perm;  // keys [base, end) are at segment + perm[base], ...; in order where NULL
+    int64_t segment, base, end;
+};
+
+// upcoming_prefetch asks for one key: a burst of them would fill the line buffers and stall the products.
+TARGET ALWAYS_INLINE void upcoming_prefetch(struct upcoming *u) {
+    if (u->base == u->end) return;
+    int64_t at = (u->perm ? u->segment + u->perm[u->base] : u->base) * u->step;
+    u->base++;
+    for (int64_t l = 0; l < u->bytes; l += 64) __builtin_prefetch(u->k + at + l, 0, 2), __builtin_prefetch(u->v + at + l, 0, 2);
+}
+
 // tile_attend lets rows [row0, row0+rows) attend to keys [key0, key0+n) of the packed tile, n <= ST, key0 a multiple of ST.
 // kpos [KT] hides key i from rows at positions before kpos[i]; NULL hides nothing, and then n fills whole panels. exact is for
-// values that are not finite.
+// values that are not finite. A key of next, where there is one, is prefetched at every row.
 TARGET static void tile_attend(const struct tile *t, int64_t row0, int64_t rows, int64_t key0, int64_t n, float c,
-                               const int32_t *kpos, int exact) {
+                               const int32_t *kpos, int exact, struct upcoming *next) {
     products_scores(t, row0, rows, key0, n);
     int rescale = 0;
     int64_t whole = attend_round_up(n, NR);
     if (kpos) kpos += key0;
-    for (int64_t r = 0; r < rows; r++) rescale |= softmax_row(t, row0 + r, r, whole, c, kpos);
+    for (int64_t r = 0; r < rows; r++) {
+        if (next) upcoming_prefetch(next);
+        rescale |= softmax_row(t, row0 + r, r, whole, c, kpos);
+    }
     if (exact) outputs_exact(t, row0, rows, key0, n, kpos);
     else products_outputs(t, row0, rows, key0, n, rescale);
 }
@@ -363,7 +390,7 @@ TARGET void FN(pbs_attend_keys_)(const struct attend_args *a, void *scratch, con
             if (seen > n) seen = n;
             int masked = t.pos[r] < base + attend_round_up(seen, NR) - 1;
             for (int64_t key = 0; key < seen; key += ST)
-                tile_attend(&t, r, rows, key, seen - key < ST ? seen - key : ST, c, masked ? t.kpos : NULL, exact && masked);
+                tile_attend(&t, r, rows, key, seen - key < ST ? seen - key : ST, c, masked ? t.kpos : NULL, exact && masked, NULL);
         }
     }
     PRODUCTS_END();
