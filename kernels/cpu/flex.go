@@ -74,12 +74,12 @@ func (j *sparseJob) selectFlex(w, h int) {
 		}
 	}
 	s.vertical[0], s.slash[blocks-1] = math.MaxFloat32, math.MaxFloat32
-	pickHeaviest(s.slash, 0, blocks, float64(diagonals), true, s.blocks)
+	j.pickHeaviest(s.slash, 0, blocks, float64(diagonals), true, s.blocks)
 	for row := range p.QueryBlocks() {
 		shiftDown(j.keepRow(h, row), s.blocks, blocks-1-row-p.FirstBlock())
 	}
 	clear(s.blocks)
-	pickHeaviest(s.vertical, 0, blocks, float64(columns), true, s.blocks)
+	j.pickHeaviest(s.vertical, 0, blocks, float64(columns), true, s.blocks)
 	for row := range p.QueryBlocks() {
 		orUpTo(j.keepRow(h, row), s.blocks, row+p.FirstBlock())
 	}
@@ -124,7 +124,7 @@ func sumBlocks(sums, x []float32, block int) {
 // budget is how many blocks the keys or distances that reach Gamma are worth.
 func (j *sparseJob) budget(s flexHead, mass []float32) int {
 	clear(s.keys)
-	pickHeaviest(mass, 0, len(mass), j.flex.Gamma, false, s.keys)
+	j.pickHeaviest(mass, 0, len(mass), j.flex.Gamma, false, s.keys)
 	count := 0
 	for _, w := range s.keys {
 		count += bits.OnesCount64(w)

@@ -42,13 +42,13 @@ func (j *sparseJob) selectLines(w, h int) {
 	for x := range sink {
 		setBit(columns, x)
 	}
-	pickHeaviest(rank, sink, n, float64(count-sink), true, columns)
+	j.pickHeaviest(rank, sink, n, float64(count-sink), true, columns)
 	count = lineCount(slash, j.lines.Diagonals)
 	recent := min(j.lines.Recent, count)
 	for x := range recent {
 		setBit(diagonals, n-1-x)
 	}
-	pickHeaviest(slash, 0, n-recent, float64(count-recent), true, diagonals)
+	j.pickHeaviest(slash, 0, n-recent, float64(count-recent), true, diagonals)
 	reverseBits(diagonals, n)
 
 	// Blocks that hold pairs d positions apart are one diagonal of blocks, or two.
@@ -120,12 +120,12 @@ func (j *sparseJob) words(t kernels.Tensor, h, n int) []uint64 {
 }
 
 // pickHeaviest is pbs_pick_heaviest on slices, for the weights [lo, hi).
-func pickHeaviest(weights []float32, lo, hi int, mass float64, count bool, keep []uint64) {
+func (j *sparseJob) pickHeaviest(weights []float32, lo, hi int, mass float64, count bool, keep []uint64) {
 	byCount := C.int(0)
 	if count {
 		byCount = 1
 	}
-	C.pbs_pick_heaviest((*C.float)(unsafe.Pointer(unsafe.SliceData(weights))), C.int64_t(lo), C.int64_t(hi), C.double(mass), byCount,
+	C.pbs_pick_heaviest(j.set, (*C.float)(unsafe.Pointer(unsafe.SliceData(weights))), C.int64_t(lo), C.int64_t(hi), C.double(mass), byCount,
 		(*C.uint64_t)(unsafe.Pointer(unsafe.SliceData(keep))))
 }
 

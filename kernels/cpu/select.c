@@ -1,8 +1,15 @@
 // Choice among weights and sorting of segments, by the bits of the floats: for those that are not negative, the order of the
-// bits is that of the numbers. Radix passes keep time linear whatever the input.
+// bits is that of the numbers. Bisection and radix passes over them keep time linear whatever the input.
 #include "select.h"
 #include <math.h>
 #include <string.h>
+
+#if defined(__x86_64__)
+#define CHOOSE(isa, name, args) \
+    (isa >= PBS_AVX512 ? name##_avx512 args : isa == PBS_AVX2 ? name##_avx2 args : name##_portable args)
+#else
+#define CHOOSE(isa, name, args) name##_portable args
+#endif
 
 ALWAYS_INLINE uint32_t bits_of(float f) {
     uint32_t u;
@@ -10,19 +17,22 @@ ALWAYS_INLINE uint32_t bits_of(float f) {
     return u;
 }
 
+// weight_bits are those of a weight, which is not negative; NaN, whatever its sign, is the heaviest.
+ALWAYS_INLINE int32_t weight_bits(float f) { return (int32_t)(bits_of(f) & INT32_MAX); }
+
 // heaviest finds the bits of the lightest weight needed, eight at a time from the top: among the weights that share the
 // bits found so far, buckets are passed from the heaviest down until their mass reaches what is missing, which becomes
 // what weights of exactly these bits have to bring. Each round is shown all weights, and then ends.
 struct heaviest {
     double missing, mass[256];
     uint32_t found;
-    int shift, count;  // with count, each weighs one
+    int shift;
 };
 
 ALWAYS_INLINE void heaviest_see(struct heaviest *h, const float *weights, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         uint32_t u = bits_of(weights[i]);
-        if (h->shift == 24 || u >> (h->shift + 8) == h->found) h->mass[u >> h->shift & 255] += h->count ? 1 : weights[i];
+        if (h->shift == 24 || u >> (h->shift + 8) == h->found) h->mass[u >> h->shift & 255] += weights[i];
     }
 }
 
@@ -36,15 +46,30 @@ static void heaviest_end_round(struct heaviest *h) {
 
 ALWAYS_INLINE void select_set(uint64_t *keep, int64_t j) { keep[j / 64] |= (uint64_t)1 << (j % 64); }
 
-void pbs_pick_heaviest(const float *weights, int64_t lo, int64_t hi, double mass, int count, uint64_t *keep) {
+ALWAYS_INLINE double mass_from(int isa, const float *weights, int64_t n, int32_t least, int count) {
+    return CHOOSE(isa, pbs_mass_from, (weights, n, least, count));
+}
+
+void pbs_pick_heaviest(int isa, const float *weights, int64_t lo, int64_t hi, double mass, int count, uint64_t *keep) {
     if (lo >= hi || mass <= 0) return;
     int all = !(mass < (double)INFINITY);
-    struct heaviest h = {.missing = mass, .shift = 24, .count = count};
-    while (!all && h.shift >= 0) heaviest_see(&h, weights + lo, hi - lo), heaviest_end_round(&h);
+    int32_t lightest = INT32_MAX, top = 0;
     for (int64_t i = lo; i < hi; i++) {
-        uint32_t u = bits_of(weights[i]);
-        if (!all && (u < h.found || (u == h.found && h.missing <= 0))) continue;
-        if (u == h.found) h.missing -= count ? 1 : weights[i];
+        int32_t u = weight_bits(weights[i]);
+        lightest = u < lightest ? u : lightest, top = u > top ? u : top;
+    }
+    int64_t least = lightest, above = (int64_t)top + 1;  // weights of at least these bits reach the mass, or all fall short; those above do not
+    while (!all && above - least > 1) {
+        int64_t mid = (least + above) / 2;
+        if (mass_from(isa, weights + lo, hi - lo, (int32_t)mid, count) >= mass) least = mid;
+        else above = mid;
+    }
+    double missing = all ? 0 : mass;
+    if (!all && above <= INT32_MAX) missing -= mass_from(isa, weights + lo, hi - lo, (int32_t)above, count);
+    for (int64_t i = lo; i < hi; i++) {
+        int32_t u = weight_bits(weights[i]);
+        if (!all && (u < least || (u == least && missing <= 0))) continue;
+        if (u == least) missing -= count ? 1 : weights[i];
         select_set(keep, i);
     }
 }
@@ -82,7 +107,7 @@ static void keep_heaviest_left(const float *weights, int64_t n, uint64_t *keep) 
     if (best >= 0) select_set(keep, best);
 }
 
-void pbs_choose_blocks(const struct select_args *a, int64_t first, int64_t i, float *weights, uint64_t *keep, uint32_t *kept) {
+void pbs_choose_blocks(int isa, const struct select_args *a, int64_t first, int64_t i, float *weights, uint64_t *keep, uint32_t *kept) {
     int64_t blocks = (a->keys + a->block - 1) / a->block, per = a->segment / a->block, own = i / per * per, n = a->own ? i + 1 : own;
     int all = i >= blocks - a->last;
     double sum = 0;
@@ -91,14 +116,14 @@ void pbs_choose_blocks(const struct select_args *a, int64_t first, int64_t i, fl
     if (a->density > 0 && !all) {
         for (int64_t j = own; j < n; j++) weights[j] = INFINITY;  // what is kept anyway comes before all others
         if (a->keep_first && first < n) weights[first] = INFINITY;
-        pbs_pick_heaviest(weights, 0, n, rint(a->density * (i + 1)) - (a->own ? 0 : i - own + 1), 1, keep);
+        pbs_pick_heaviest(isa, weights, 0, n, rint(a->density * (i + 1)) - (a->own ? 0 : i - own + 1), 1, keep);
     } else {
         double mass = a->tau * sum;
         if (mass == 0) mass = __DBL_MIN__;  // tau 0 keeps the heaviest
         if (a->counted && a->keep_first && first < own && i >= a->surplus) mass -= weights[first], weights[first] = 0;
         for (int64_t j = own; a->counted && j < n; j++) mass -= weights[j], weights[j] = 0;
         if (all || a->tau >= 1 || !(sum < INFINITY)) mass = INFINITY;  // a NaN among the scores must show in the output
-        pbs_pick_heaviest(weights, 0, n, mass, 0, keep);
+        pbs_pick_heaviest(isa, weights, 0, n, mass, 0, keep);
         if (i < a->surplus) keep_heaviest_left(weights, n, keep);
     }
     if (a->keep_first) select_set(keep, first);
@@ -135,25 +160,16 @@ void pbs_sort_segments(const float *scores, int64_t sorted, int64_t segment, uin
     }
 }
 
-#if defined(__x86_64__)
-#define CHOOSE(isa, name, args)                                \
-    if (isa >= PBS_AVX512) name##_avx512 args;                 \
-    else if (isa == PBS_AVX2) name##_avx2 args;                \
-    else name##_portable args;
-#else
-#define CHOOSE(isa, name, args) name##_portable args;
-#endif
-
 void pbs_pool_blocks(int isa, const struct select_args *a, const void *x, const uint16_t *perm, int64_t sorted, int64_t lo, int64_t hi,
                      int64_t j0, int64_t j1, float *means) {
-    CHOOSE(isa, pbs_pool_blocks, (a, x, perm, sorted, lo, hi, j0, j1, means))
+    CHOOSE(isa, pbs_pool_blocks, (a, x, perm, sorted, lo, hi, j0, j1, means));
 }
 
 void pbs_select_blocks(int isa, const struct select_args *a, const uint16_t *perm, int64_t sorted, const float *q, const float *k, int64_t i0,
                        int64_t i1, uint64_t *keep, uint32_t *kept, float *scratch) {
-    CHOOSE(isa, pbs_select_blocks, (a, perm, sorted, q, k, i0, i1, keep, kept, scratch))
+    CHOOSE(isa, pbs_select_blocks, (a, perm, sorted, q, k, i0, i1, keep, kept, scratch));
 }
 
 void pbs_weigh_blocks(int isa, const struct select_args *a, const float *q, const float *k, int64_t n, float *weights) {
-    CHOOSE(isa, pbs_weigh_blocks, (a, q, k, n, weights))
+    CHOOSE(isa, pbs_weigh_blocks, (a, q, k, n, weights));
 }

@@ -26,7 +26,8 @@ struct select_args {
                                int64_t j0, int64_t j1, float *means);                                                               \
     void pbs_select_blocks_##isa(const struct select_args *a, const uint16_t *perm, int64_t sorted, const float *q, const float *k, \
                                  int64_t i0, int64_t i1, uint64_t *keep, uint32_t *kept, float *scratch);                           \
-    void pbs_weigh_blocks_##isa(const struct select_args *a, const float *q, const float *k, int64_t n, float *weights);
+    void pbs_weigh_blocks_##isa(const struct select_args *a, const float *q, const float *k, int64_t n, float *weights); \
+    double pbs_mass_from_##isa(const float *weights, int64_t n, int32_t least, int count);
 
 SELECT_KERNELS(portable)
 SELECT_KERNELS(avx2)
@@ -43,16 +44,18 @@ void pbs_select_blocks(int isa, const struct select_args *a, const uint16_t *per
 // pbs_weigh_blocks writes the softmax of a pooled query's scores with n pooled keys to weights.
 void pbs_weigh_blocks(int isa, const struct select_args *a, const float *q, const float *k, int64_t n, float *weights);
 
+// pbs_mass_from is the sum of the weights whose bits are at least these, or with count their number.
+
 // pbs_first_block is the block that holds key 0.
 int64_t pbs_first_block(const struct select_args *a, const uint16_t *perm, int64_t sorted);
 
 // pbs_choose_blocks fills the row of query block i by the rule of a. weights [key blocks], of which those of the candidates are
 // read and some overwritten, are none of them negative; first is the block that holds key 0.
-void pbs_choose_blocks(const struct select_args *a, int64_t first, int64_t i, float *weights, uint64_t *keep, uint32_t *kept);
+void pbs_choose_blocks(int isa, const struct select_args *a, int64_t first, int64_t i, float *weights, uint64_t *keep, uint32_t *kept);
 
 // pbs_pick_heaviest sets the bits of the fewest of the weights [lo, hi), none negative, that together reach `mass`, heaviest first and
 // among equals the first; all of them where they fall short. With count, each weighs one towards mass.
-void pbs_pick_heaviest(const float *weights, int64_t lo, int64_t hi, double mass, int count, uint64_t *keep);
+void pbs_pick_heaviest(int isa, const float *weights, int64_t lo, int64_t hi, double mass, int count, uint64_t *keep);
 
 // pbs_keep_pairs sets, for query blocks [i0, i1) from the pooled queries q [i1-i0][head_dim], the bits of those pairs with a key block up to
 // their own that together stay below `mass`, heaviest first; they weigh the softmax of the query block's scores. A query block whose

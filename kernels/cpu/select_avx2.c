@@ -5,5 +5,6 @@
 #include "vec_avx2.h"
 
 #define SISA avx2
+#define SLEVEL PBS_AVX2
 #include "select_blocks.h"
 #endif

@@ -5,5 +5,6 @@
 #include "vec_avx512.h"
 
 #define SISA avx512
+#define SLEVEL PBS_AVX512
 #include "select_blocks.h"
 #endif

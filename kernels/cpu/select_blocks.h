@@ -1,5 +1,5 @@
-// Pooling of blocks and choice among them, included once per instruction set after its vec_*.h and with SISA, its name.
-// Arithmetic is f32; sums over positions run in order, so that means are the same to the bit in every set.
+// Pooling of blocks and choice among them, included once per instruction set after its vec_*.h and with SISA, its name, and SLEVEL,
+// its number. Arithmetic is f32; sums over positions run in order, so that means are the same to the bit in every set.
 #include "select.h"
 #include <math.h>
 
@@ -67,6 +67,35 @@ TARGET void SCAT(pbs_pool_blocks_, SISA)(const struct select_args *a, const void
     }
 }
 
+// Half as many floats as a vector holds, which widened fill one.
+typedef int32_t half_ints __attribute__((vector_size(2 * VL)));
+typedef float half_floats __attribute__((vector_size(2 * VL)));
+typedef double doubles __attribute__((vector_size(4 * VL)));
+
+TARGET double SCAT(pbs_mass_from_, SISA)(const float *weights, int64_t n, int32_t least, int count) {
+    doubles lanes[2] = {{0}};
+    half_ints numbers = {0};
+    double sum = 0;
+    int64_t i = 0;
+    for (; i + VL <= n; i += VL)
+#pragma GCC unroll 2
+        for (int p = 0; p < 2; p++) {
+            half_ints bits, heavy;
+            memcpy(&bits, weights + i + p * VL / 2, sizeof bits);
+            heavy = (bits & INT32_MAX) >= least;
+            if (count) numbers -= heavy;
+            else lanes[p] += __builtin_convertvector((half_floats)(bits & heavy), doubles);
+        }
+    for (; i < n; i++) {
+        int32_t u;
+        memcpy(&u, weights + i, 4);
+        sum += (u & INT32_MAX) < least ? 0 : count ? 1 : weights[i];
+    }
+    lanes[0] += lanes[1];
+    for (int l = 0; l < VL / 2; l++) sum += count ? numbers[l] : lanes[0][l];
+    return sum;
+}
+
 TARGET ALWAYS_INLINE float select_dot(const float *q, const float *k, int64_t n) {
     V s0 = VSET1(0), s1 = s0;
     int64_t d = 0;
@@ -101,6 +130,6 @@ TARGET void SCAT(pbs_select_blocks_, SISA)(const struct select_args *a, const ui
     int64_t first = pbs_first_block(a, perm, sorted), per = a->segment / a->block;
     for (int64_t i = i0; i < i1; i++, q += a->head_dim, keep += a->words, kept++) {
         weigh(a, q, k, a->own ? i + 1 : i / per * per, scratch);
-        pbs_choose_blocks(a, first, i, scratch, keep, kept);
+        pbs_choose_blocks(SLEVEL, a, first, i, scratch, keep, kept);
     }
 }

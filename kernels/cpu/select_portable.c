@@ -4,4 +4,5 @@
 #include "vec_portable.h"
 
 #define SISA portable
+#define SLEVEL PBS_PORTABLE
 #include "select_blocks.h"

@@ -118,7 +118,7 @@ func (j *sparseJob) selectStrided(w, i int) {
 		firstKey := C.pbs_first_block(choose, j.permOf(h+g), C.int64_t(p.Sorted()))
 		for i := lo; i < hi; i++ {
 			row := i - p.FirstBlock()
-			C.pbs_choose_blocks(choose, firstKey, C.int64_t(i), (*C.float)(weights),
+			C.pbs_choose_blocks(j.set, choose, firstKey, C.int64_t(i), (*C.float)(weights),
 				(*C.uint64_t)(unsafe.Add(j.ofHead(p.Keep, h+g), 8*row*p.Keep.Stride)), (*C.uint32_t)(unsafe.Add(j.ofHead(p.Kept, h+g), 4*row)))
 			weights = unsafe.Add(weights, 4*p.KeyBlocks())
 		}
