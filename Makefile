@@ -13,10 +13,10 @@ RACE      = ./cmd/... ./eval ./kernels/cpu ./loader ./model ./tokenizer
 RACE_SKIP = ^TestSuite$$|Alloc
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check fuzz bench clean tools lib cuda cuda-vet cuda-test test-cuda-build
+.PHONY: help build run test test-amx check fuzz bench clean tools lib cuda cuda-vet cuda-test test-cuda-build
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: lib ## build bin/pbs-run
 	go build -o bin/pbs-run ./cmd/pbs-run
@@ -28,6 +28,10 @@ test: lib ## go vet and all tests, some packages under the race detector too
 	go vet ./...
 	go test -timeout 20m ./...
 	go test -race -timeout 20m -skip '$(RACE_SKIP)' $(RACE)
+
+test-amx: lib ## the kernels for AMX on any CPU with AVX-512 bf16, on tiles in plain C
+	@grep -q avx512_bf16 /proc/cpuinfo || { echo "test-amx: skipped, this CPU has no AVX-512 bf16"; exit 0; }; \
+	set -x; CGO_CFLAGS="-O2 -DPBS_SOFT_AMX" go test -timeout 20m ./kernels/cpu ./attention ./model
 
 check: lib ## gofmt, go vet, staticcheck and the hygiene of the committed files
 	@files=$$(gofmt -l .) && { [ -z "$$files" ] || { echo "check: run gofmt -w on" $$files >&2; exit 1; }; }

@@ -8,7 +8,9 @@
 #endif
 
 int pbs_request_amx(void) {
-#if defined(__linux__) && defined(__x86_64__)
+#if defined(PBS_SOFT_AMX)
+    return 0;
+#elif defined(__linux__) && defined(__x86_64__)
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) != 0;
 #else

@@ -9,6 +9,13 @@ enum { PBS_PORTABLE, PBS_AVX2, PBS_AVX512, PBS_AVX512BF16, PBS_AMX };
 // Element types, with the values of kernels.DType.
 enum { PBS_F32 = 1, PBS_BF16, PBS_F16 };
 
+// Built with -DPBS_SOFT_AMX, the kernels for AMX run on tiles in plain C (amx.h), and every host with AVX-512 bf16 is taken to have AMX.
+#ifdef PBS_SOFT_AMX
+enum { PBS_SOFT_TILES = 1 };
+#else
+enum { PBS_SOFT_TILES = 0 };
+#endif
+
 // pbs_request_amx asks for the right to use AMX tiles in every thread of this process; 0 when granted.
 int pbs_request_amx(void);
 

@@ -48,7 +48,7 @@ func hostISA() isa {
 		return avx2
 	case !has(cpuid.AVX512BF16):
 		return avx512
-	case !has(cpuid.AMXTILE, cpuid.AMXBF16) || C.pbs_request_amx() != 0:
+	case C.PBS_SOFT_TILES == 0 && !has(cpuid.AMXTILE, cpuid.AMXBF16) || C.pbs_request_amx() != 0:
 		return avx512bf16
 	}
 	return amx
