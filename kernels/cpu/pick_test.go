@@ -38,11 +38,13 @@ func pickBySorting(weights []float32, lo, hi int, mass float64, count bool) map[
 func TestPickHeaviest(t *testing.T) {
 	nan := math.Float32frombits(0xffc00000) // x86's own, its sign set
 	kinds := map[string]func(rng *rand.Rand) float32{
-		"spread":  func(rng *rand.Rand) float32 { return float32(rng.IntN(1024)) / 1024 },
-		"equal":   func(rng *rand.Rand) float32 { return 1 },
-		"two":     func(rng *rand.Rand) float32 { return float32(1 + rng.IntN(2)) },
-		"zeros":   func(rng *rand.Rand) float32 { return float32(rng.IntN(2) * rng.IntN(3)) },
-		"extreme": func(rng *rand.Rand) float32 { return []float32{0, 1e-40, 1, math.MaxFloat32, float32(math.Inf(1)), nan}[rng.IntN(6)] },
+		"spread": func(rng *rand.Rand) float32 { return float32(rng.IntN(1024)) / 1024 },
+		"equal":  func(rng *rand.Rand) float32 { return 1 },
+		"two":    func(rng *rand.Rand) float32 { return float32(1 + rng.IntN(2)) },
+		"zeros":  func(rng *rand.Rand) float32 { return float32(rng.IntN(2) * rng.IntN(3)) },
+		"extreme": func(rng *rand.Rand) float32 {
+			return []float32{0, 1e-40, 1, math.MaxFloat32, float32(math.Inf(1)), nan}[rng.IntN(6)]
+		},
 	}
 	devices(t, 1, func(t *testing.T, d *Device) {
 		j := &sparseJob{set: d.attendSet()}
