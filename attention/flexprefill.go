@@ -73,6 +73,6 @@ func (m FlexPrefill) least() int { return (m.Min + m.Block - 1) / m.Block }
 func (m FlexPrefill) Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV) {
 	last := min(m.Block, q.Rows())
 	dev.RankLines(p, q, kv, last, float32(1/math.Sqrt(float64(kv.K.Cols()))))
-	dev.PoolBlocks(p, q, kv, p.Whole())
+	dev.PoolBlocks(p, q, kv)
 	dev.SelectFlex(p, q, last, kernels.Flex{Gamma: m.Gamma, Tau: m.Tau, Least: m.least()})
 }

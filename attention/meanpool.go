@@ -53,6 +53,6 @@ func (m MeanPool) Layout() Layout {
 
 // Choose pools and selects.
 func (m MeanPool) Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV) {
-	dev.PoolBlocks(p, q, kv, p.Whole())
-	dev.SelectBlocks(p, kernels.Selection{Tau: m.Tau, Own: true, KeepFirst: true, Last: m.Last, Density: m.Density}, p.Whole())
+	dev.PoolBlocks(p, q, kv)
+	dev.SelectBlocks(p, kernels.Selection{Tau: m.Tau, Own: true, KeepFirst: true, Last: m.Last, Density: m.Density})
 }

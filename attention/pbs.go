@@ -91,8 +91,8 @@ func (m PBS) Layout() Layout { return Layout{Block: m.Block, Segment: m.Segment,
 // Choose runs steps 1 to 4.
 func (m PBS) Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV) {
 	m.permute(dev, p, q, kv)
-	dev.PoolBlocks(p, q, kv, p.Whole())
-	dev.SelectBlocks(p, m.rule(), p.Whole())
+	dev.PoolBlocks(p, q, kv)
+	dev.SelectBlocks(p, m.rule())
 }
 
 // permute runs steps 1 and 2.

@@ -53,7 +53,7 @@ func (m PBSPlus) Layout() Layout {
 // Choose runs steps 1 to 4.
 func (m PBSPlus) Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV) {
 	m.permute(dev, p, q, kv)
-	dev.SelectStrided(p, q, kv, m.Stride, m.rule(), p.Whole())
+	dev.SelectStrided(p, q, kv, m.Stride, m.rule())
 }
 
 func (m PBSPlus) unpermuted() (Method, bool) {

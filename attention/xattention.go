@@ -60,7 +60,7 @@ func (m XAttention) Layout() Layout {
 
 // Choose scores and selects.
 func (m XAttention) Choose(dev kernels.Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV) {
-	dev.SelectStrided(p, q, kv, m.Stride, kernels.Selection{Tau: m.Threshold, Own: true, KeepFirst: true, Counted: true, Surplus: xattentionChunk(p.Keys()) / m.Block}, p.Whole())
+	dev.SelectStrided(p, q, kv, m.Stride, kernels.Selection{Tau: m.Threshold, Own: true, KeepFirst: true, Counted: true, Surplus: xattentionChunk(p.Keys()) / m.Block})
 }
 
 // xattentionChunk is how many queries of a prompt over so many keys the published code takes at once.

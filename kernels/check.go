@@ -45,26 +45,22 @@ func (p *Plan) CheckQueries(op string, compute DType, q Tensor) {
 	}
 }
 
-// CheckAttend is CheckInputs for AttendBlocks, whose output is shaped like its queries, and CheckSpans.
+// CheckAttend is CheckInputs for AttendBlocks, and panics unless out is shaped like q, and spans ascend, do not overlap and lie within the
+// plan's queries.
 func (p *Plan) CheckAttend(compute DType, out, q Tensor, kv KV, spans []Span) {
 	p.CheckInputs("AttendBlocks", compute, q, kv)
-	p.CheckSpans("AttendBlocks", spans)
+	last := 0
+	for _, s := range spans {
+		if s.Lo < last || s.Hi < s.Lo || s.Hi > p.Rows {
+			panic(fmt.Sprintf("kernels: AttendBlocks for queries %d to %d of %d after %d: want ranges that ascend", s.Lo, s.Hi, p.Rows, last))
+		}
+		last = s.Hi
+	}
 	if out.DType != q.DType || out.Dims != q.Dims {
 		panic(fmt.Sprintf("kernels: AttendBlocks of q %v %v to out %v %v", q.DType, q.Dims, out.DType, out.Dims))
 	}
 	if p.Striped {
 		p.CheckLines("AttendBlocks with columns")
-	}
-}
-
-// CheckSpans panics unless spans ascend, do not overlap and lie within the plan's queries. An empty one stands for no query.
-func (p *Plan) CheckSpans(op string, spans []Span) {
-	last := 0
-	for _, s := range spans {
-		if s.Lo < last || s.Hi < s.Lo || s.Hi > p.Rows {
-			panic(fmt.Sprintf("kernels: %s for queries %d to %d of %d after %d: want ranges that ascend", op, s.Lo, s.Hi, p.Rows, last))
-		}
-		last = s.Hi
 	}
 }
 

@@ -29,7 +29,6 @@ type Plan struct {
 	Scratch Tensor // [bytes/4] F32: what the device's operations on the plan work in, for none to allocate anything
 
 	shape PlanShape
-	whole [1]Span
 }
 
 // PlanShape is what a Plan's memory depends on.
@@ -94,12 +93,6 @@ func (p *Plan) Begin(first, rows int) {
 // Shape is what the plan was made for.
 func (p *Plan) Shape() PlanShape { return p.shape }
 
-// Whole is the span of all queries.
-func (p *Plan) Whole() []Span {
-	p.whole[0] = Span{Lo: 0, Hi: p.Rows}
-	return p.whole[:]
-}
-
 // Keys is the number of keys, KeyBlocks that of their blocks.
 func (p *Plan) Keys() int      { return p.First + p.Rows }
 func (p *Plan) KeyBlocks() int { return (p.Keys() + p.Block - 1) / p.Block }
@@ -107,16 +100,6 @@ func (p *Plan) KeyBlocks() int { return (p.Keys() + p.Block - 1) / p.Block }
 // FirstBlock is the block of the first query, QueryBlocks how many blocks hold queries.
 func (p *Plan) FirstBlock() int  { return p.First / p.Block }
 func (p *Plan) QueryBlocks() int { return p.KeyBlocks() - p.FirstBlock() }
-
-// Blocks is the range of query blocks, counted from FirstBlock, that hold the rows of s, but for those before from: so spans that
-// ascend meet each block once. It is empty where s is.
-func (p *Plan) Blocks(s Span, from int) Span {
-	if s.Lo >= s.Hi {
-		return Span{Lo: from, Hi: from}
-	}
-	lo, hi := (p.First+s.Lo)/p.Block-p.FirstBlock(), (p.First+s.Hi-1)/p.Block-p.FirstBlock()+1
-	return Span{Lo: max(lo, from), Hi: max(hi, from)}
-}
 
 // Sorted is the number of keys in complete segments, which Perm orders; the others stand in their own order.
 func (p *Plan) Sorted() int { return p.Keys() / p.Segment * p.Segment }
@@ -161,7 +144,7 @@ type Flex struct {
 type Span struct{ Lo, Hi int }
 
 // Sparse is what the sparse methods need. q and out are [Plan.Rows, heads·headDim] of dtype Compute(); kv holds Plan.Keys()
-// keys. Scores are computed with f32 sums. Spans ascend and do not overlap; an empty one stands for no query.
+// keys. Scores are computed with f32 sums.
 type Sparse interface {
 	// RankKeys fills p.Rank: the mean, over the last min(Block, Rows) queries, of their softmax over all keys of complete
 	// segments, without a causal mask (arXiv 2510.21270; the missing mask is the published code's).
@@ -170,20 +153,19 @@ type Sparse interface {
 	// SortKeys fills p.Perm: in each complete segment the keys by descending p.Rank; equal keys keep their order.
 	SortKeys(p *Plan)
 
-	// PoolBlocks fills p.QMean and p.KMean, which divide by Block even where a block is not full. Only the query blocks that
-	// meet a span are pooled.
-	PoolBlocks(p *Plan, q Tensor, kv KV, spans []Span)
+	// PoolBlocks fills p.QMean and p.KMean, which divide by Block even where a block is not full.
+	PoolBlocks(p *Plan, q Tensor, kv KV)
 
-	// SelectBlocks fills p.Keep and p.Kept for the query blocks that meet a span: from the softmax, over a row's candidates, of
-	// QMean·KMeanᵀ/√headDim by rule. A row always keeps the blocks of its own segment.
-	SelectBlocks(p *Plan, rule Selection, spans []Span)
+	// SelectBlocks fills p.Keep and p.Kept for all query blocks: from the softmax, over a row's candidates, of QMean·KMeanᵀ/√headDim
+	// by rule. A row always keeps the blocks of its own segment.
+	SelectBlocks(p *Plan, rule Selection)
 
 	// SelectStrided is SelectBlocks with blocks scored along antidiagonals (arXiv 2503.16428), from all queries and keys and no
 	// means. With A_rc = Σ_t q[r·stride+stride-1-t]·k[c·stride+t] / (stride·√headDim), where k is in the plan's order and what
 	// is not there is 0, and P_r the softmax of A_r over strided keys c <= r for rule.Own, otherwise over those
 	// of earlier segments, a block's weight is the sum of P over the strided rows of the query block that hold a query and the
-	// strided keys of the key block. stride divides Block; all queries of the blocks that meet a span are read.
-	SelectStrided(p *Plan, q Tensor, kv KV, stride int, rule Selection, spans []Span)
+	// strided keys of the key block. stride divides Block.
+	SelectStrided(p *Plan, q Tensor, kv KV, stride int, rule Selection)
 
 	// RankLines fills p.Rank for all keys and p.Slash for all distances: the causal softmax of the last queries' scores times
 	// scale, summed by key and by distance, over their number, which is at most Block.
@@ -204,7 +186,7 @@ type Sparse interface {
 	SelectFlex(p *Plan, q Tensor, last int, rule Flex)
 
 	// AttendBlocks is Attend where each query sees, of the keys it may see, those in the blocks that p keeps for it and, where p is
-	// Striped, those of p.Columns, for the rows of the spans. A query's own segment counts as kept whole, whatever Keep says. out may
-	// be q itself.
+	// Striped, those of p.Columns, for the rows of the spans, which ascend and do not overlap; an empty one stands for no query. A
+	// query's own segment counts as kept whole, whatever Keep says. out may be q itself.
 	AttendBlocks(out, q Tensor, kv KV, p *Plan, spans []Span)
 }

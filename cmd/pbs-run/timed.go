@@ -159,14 +159,14 @@ func (t *timed) SortKeys(p *kernels.Plan) {
 	t.dev.SortKeys(p)
 }
 
-func (t *timed) PoolBlocks(p *kernels.Plan, q kernels.Tensor, kv kernels.KV, spans []kernels.Span) {
+func (t *timed) PoolBlocks(p *kernels.Plan, q kernels.Tensor, kv kernels.KV) {
 	defer t.add(&t.phases.Score, t.begin())
-	t.dev.PoolBlocks(p, q, kv, spans)
+	t.dev.PoolBlocks(p, q, kv)
 }
 
-func (t *timed) SelectBlocks(p *kernels.Plan, rule kernels.Selection, spans []kernels.Span) {
+func (t *timed) SelectBlocks(p *kernels.Plan, rule kernels.Selection) {
 	defer t.add(&t.phases.Select, t.begin())
-	t.dev.SelectBlocks(p, rule, spans)
+	t.dev.SelectBlocks(p, rule)
 }
 
 // plus adds share times q to p.
@@ -181,9 +181,9 @@ func (p phases) plus(q phases, share float64) phases {
 	return p
 }
 
-func (t *timed) SelectStrided(p *kernels.Plan, q kernels.Tensor, kv kernels.KV, stride int, rule kernels.Selection, spans []kernels.Span) {
+func (t *timed) SelectStrided(p *kernels.Plan, q kernels.Tensor, kv kernels.KV, stride int, rule kernels.Selection) {
 	defer t.add(&t.phases.Select, t.begin())
-	t.dev.SelectStrided(p, q, kv, stride, rule, spans)
+	t.dev.SelectStrided(p, q, kv, stride, rule)
 }
 
 func (t *timed) RankLines(p *kernels.Plan, q kernels.Tensor, kv kernels.KV, last int, scale float32) {

@@ -13,24 +13,24 @@ import (
 var selections = []struct {
 	name    string
 	segment int
-	choose  func(d *Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV, spans []kernels.Span)
+	choose  func(d *Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV)
 }{
-	{"strided", 64, func(d *Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV, spans []kernels.Span) {
-		d.SelectStrided(p, q, kv, 8, kernels.Selection{Tau: 0.8, Own: true, KeepFirst: true, Counted: true}, spans)
+	{"strided", 64, func(d *Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV) {
+		d.SelectStrided(p, q, kv, 8, kernels.Selection{Tau: 0.8, Own: true, KeepFirst: true, Counted: true})
 	}},
-	{"permuted strided", 128, func(d *Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV, spans []kernels.Span) {
+	{"permuted strided", 128, func(d *Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV) {
 		d.RankKeys(p, q, kv)
 		d.SortKeys(p)
 		p.Permuted = true
-		d.SelectStrided(p, q, kv, 8, kernels.Selection{Tau: 0.8, KeepFirst: true}, spans)
+		d.SelectStrided(p, q, kv, 8, kernels.Selection{Tau: 0.8, KeepFirst: true})
 	}},
-	{"lines", 64, func(d *Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV, spans []kernels.Span) {
+	{"lines", 64, func(d *Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV) {
 		d.RankLines(p, q, kv, 64, 0.125)
 		d.SelectLines(p, kernels.Lines{Columns: 100, Diagonals: 30, Recent: 20})
 	}},
-	{"flex", 64, func(d *Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV, spans []kernels.Span) {
+	{"flex", 64, func(d *Device, p *kernels.Plan, q kernels.Tensor, kv kernels.KV) {
 		d.RankLines(p, q, kv, 64, 0.125)
-		d.PoolBlocks(p, q, kv, p.Whole())
+		d.PoolBlocks(p, q, kv)
 		d.SelectFlex(p, q, 64, kernels.Flex{Gamma: 0.8, Tau: 0.4, Least: 1})
 	}},
 }
@@ -54,21 +54,20 @@ func selectShape(d *Device, segment, rows, first, heads, kvHeads, dim int) (p *k
 // What is kept is the same bits whatever the number of threads, and nothing is allocated once the shape has been seen.
 func TestSelectThreads(t *testing.T) {
 	const rows, first = 700, 77
-	spans := []kernels.Span{{Lo: 0, Hi: rows}}
 	for _, s := range selections {
 		var want [][]byte
 		for _, threads := range []int{1, 3} {
 			n := 0
 			devices(t, threads, func(t *testing.T, d *Device) {
 				p, q, kv := selectShape(d, s.segment, rows, first, 8, 2, 64)
-				s.choose(d, p, q, kv, spans)
+				s.choose(d, p, q, kv)
 				if threads == 1 {
 					want = append(want, bytes.Clone(p.Keep.Data))
 				} else if !bytes.Equal(p.Keep.Data, want[n]) {
 					t.Errorf("%s: %d threads keep other blocks than one", s.name, threads)
 				}
 				n++
-				if n := testing.AllocsPerRun(30, func() { s.choose(d, p, q, kv, spans) }); n != 0 {
+				if n := testing.AllocsPerRun(30, func() { s.choose(d, p, q, kv) }); n != 0 {
 					t.Errorf("%s allocates %g times", s.name, n)
 				}
 			})
@@ -83,7 +82,7 @@ func TestSelectSets(t *testing.T) {
 		var want []byte
 		devices(t, 2, func(t *testing.T, d *Device) {
 			p, q, kv := selectShape(d, s.segment, rows, first, heads, 2, 64)
-			s.choose(d, p, q, kv, []kernels.Span{{Lo: 0, Hi: rows}})
+			s.choose(d, p, q, kv)
 			if err := d.Err(); err != nil {
 				t.Fatal(err)
 			}
@@ -111,7 +110,7 @@ func BenchmarkSelect(b *testing.B) {
 				b.Run(fmt.Sprintf("%s-%d", s.name, n), func(b *testing.B) {
 					for b.Loop() {
 						p.Begin(0, n)
-						s.choose(d, p, q, kv, []kernels.Span{{Lo: 0, Hi: n}})
+						s.choose(d, p, q, kv)
 					}
 				})
 			}

@@ -20,32 +20,24 @@ import (
 const selectBlocks = 16
 
 // PoolBlocks averages queries and keys by blocks; see kernels.Sparse.
-func (d *Device) PoolBlocks(p *kernels.Plan, q kernels.Tensor, kv kernels.KV, spans []kernels.Span) {
+func (d *Device) PoolBlocks(p *kernels.Plan, q kernels.Tensor, kv kernels.KV) {
 	p.CheckInputs("PoolBlocks", d.compute, q, kv)
-	p.CheckSpans("PoolBlocks", spans)
 	if d.Err() != nil {
 		return
 	}
 	j := d.startSparse(p, q, kv)
 	defer j.finish()
-	j.op = (*sparseJob).poolKeys
-	j.chunks = (p.KeyBlocks() + selectBlocks - 1) / selectBlocks
-	d.pool.run(j, j.chunks*j.heads)
-	j.op = (*sparseJob).poolQueries
-	j.runBlocks(spans)
+	j.runBlocks((*sparseJob).poolKeys, p.KeyBlocks())
+	j.runBlocks((*sparseJob).poolQueries, p.QueryBlocks())
 }
 
-// runBlocks runs the job's operation for the query blocks that meet spans, some of one head in an item.
-func (j *sparseJob) runBlocks(spans []kernels.Span) {
-	j.span = kernels.Span{}
-	for _, s := range spans {
-		j.span = j.plan.Blocks(s, j.span.Hi)
-		j.chunks = (j.span.Hi - j.span.Lo + selectBlocks - 1) / selectBlocks
-		j.d.pool.run(j, j.chunks*j.heads)
-	}
+// runBlocks runs op for so many blocks of every head, some of one head in an item.
+func (j *sparseJob) runBlocks(op func(j *sparseJob, w, i int), blocks int) {
+	j.op = op
+	j.d.pool.run(j, (blocks+selectBlocks-1)/selectBlocks*j.heads)
 }
 
-// item splits item i into a head and a range of the span's blocks.
+// item splits item i of runBlocks into a head and a range of its blocks.
 func (j *sparseJob) item(i, blocks int) (head, lo, hi int) {
 	lo = i / j.heads * selectBlocks
 	return i % j.heads, lo, min(lo+selectBlocks, blocks)
@@ -61,8 +53,7 @@ func (j *sparseJob) poolKeys(w, i int) {
 
 func (j *sparseJob) poolQueries(w, i int) {
 	p := j.plan
-	h, lo, hi := j.item(i, j.span.Hi-j.span.Lo)
-	lo, hi = lo+j.span.Lo, hi+j.span.Lo
+	h, lo, hi := j.item(i, p.QueryBlocks())
 	a := j.choose(w)
 	a.key_stride = C.int64_t(j.q.Stride)
 	if a.dtype = C.PBS_F32; j.q.DType == kernels.BF16 {
@@ -96,9 +87,8 @@ func (j *sparseJob) choose(w int) *C.struct_select_args {
 }
 
 // SelectBlocks chooses key blocks for query blocks; see kernels.Sparse.
-func (d *Device) SelectBlocks(p *kernels.Plan, rule kernels.Selection, spans []kernels.Span) {
+func (d *Device) SelectBlocks(p *kernels.Plan, rule kernels.Selection) {
 	p.Check("SelectBlocks")
-	p.CheckSpans("SelectBlocks", spans)
 	if d.Err() != nil {
 		return
 	}
@@ -106,8 +96,7 @@ func (d *Device) SelectBlocks(p *kernels.Plan, rule kernels.Selection, spans []k
 	defer j.finish()
 	j.rule = rule
 	j.divide(selectScratch(p.Shape()), 0)
-	j.op = (*sparseJob).selectRows
-	j.runBlocks(spans)
+	j.runBlocks((*sparseJob).selectRows, p.QueryBlocks())
 }
 
 // selectScratch is a weight for every key block.
@@ -117,8 +106,7 @@ func keyBlocks(s kernels.PlanShape) int { return (s.Capacity + s.Block - 1) / s.
 
 func (j *sparseJob) selectRows(w, i int) {
 	p := j.plan
-	h, lo, hi := j.item(i, j.span.Hi-j.span.Lo)
-	lo, hi = lo+j.span.Lo, hi+j.span.Lo
+	h, lo, hi := j.item(i, p.QueryBlocks())
 	C.pbs_select_blocks(j.set, j.choose(w), j.permOf(h), C.int64_t(p.Sorted()),
 		(*C.float)(unsafe.Add(j.ofHead(p.QMean, h), 4*lo*p.QMean.Stride)), (*C.float)(j.ofHead(p.KMean, h)),
 		C.int64_t(lo+p.FirstBlock()), C.int64_t(hi+p.FirstBlock()),

@@ -31,7 +31,7 @@ type sparseJob struct {
 	plan     *kernels.Plan
 	out, q   kernels.Tensor
 	kv       kernels.KV
-	span     kernels.Span
+	span     kernels.Span // of AttendBlocks
 	rule     kernels.Selection
 	args     C.struct_attend_args
 	set      C.int

@@ -41,10 +41,10 @@ func benchSparse(b *testing.B, d *Device, n, dim int) {
 		timed("dense", func() { d.Attend(out, q, kv, 0) })
 		timed("rank", func() { d.RankKeys(p, q, kv) })
 		timed("sort", func() { d.SortKeys(p) })
-		timed("pool", func() { d.PoolBlocks(p, q, kv, all) })
-		timed("select", func() { d.SelectBlocks(p, kernels.Selection{Tau: 0.9, KeepFirst: true}, all) })
+		timed("pool", func() { d.PoolBlocks(p, q, kv) })
+		timed("select", func() { d.SelectBlocks(p, kernels.Selection{Tau: 0.9, KeepFirst: true}) })
 		for _, x := range densities {
-			d.SelectBlocks(p, kernels.Selection{Density: x, KeepFirst: true}, all)
+			d.SelectBlocks(p, kernels.Selection{Density: x, KeepFirst: true})
 			timed(fmt.Sprint("attend", x), func() { d.AttendBlocks(out, q, kv, p, all) })
 		}
 	}
@@ -76,7 +76,7 @@ func BenchmarkTinyProbabilities(b *testing.B) {
 			}{
 				{"RankKeys", func() { d.RankKeys(p, q, kv) }},
 				{"RankLines", func() { d.RankLines(p, q, kv, 128, 0.125) }},
-				{"SelectStrided", func() { d.SelectStrided(p, q, kv, 8, kernels.Selection{Tau: 0.9}, p.Whole()) }},
+				{"SelectStrided", func() { d.SelectStrided(p, q, kv, 8, kernels.Selection{Tau: 0.9}) }},
 				{"Attend", func() { d.Attend(out, q, kv, 0) }},
 			} {
 				b.Run(fmt.Sprintf("%s-lead%g", op.name, lead), func(b *testing.B) {

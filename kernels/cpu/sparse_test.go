@@ -9,15 +9,15 @@ import (
 	"github.com/pbs-run/pbs-run/kernels"
 )
 
-// sparsePrefill is all operations on a Plan, one after the other, over a prefill of two spans.
+// sparsePrefill is all operations on a Plan, one after the other, over a prefill that attends for two spans.
 func sparsePrefill(d *Device, p *kernels.Plan, out, q kernels.Tensor, kv kernels.KV, first int) {
 	spans := [...]kernels.Span{{Lo: 3, Hi: 40}, {Lo: q.Rows() - 60, Hi: q.Rows()}}
 	p.Begin(first, q.Rows())
 	p.Permuted = true
 	d.RankKeys(p, q, kv)
 	d.SortKeys(p)
-	d.PoolBlocks(p, q, kv, spans[:])
-	d.SelectBlocks(p, kernels.Selection{Tau: 0.5, KeepFirst: true}, spans[:])
+	d.PoolBlocks(p, q, kv)
+	d.SelectBlocks(p, kernels.Selection{Tau: 0.5, KeepFirst: true})
 	d.AttendBlocks(out, q, kv, p, spans[:])
 }
 
@@ -59,9 +59,8 @@ func TestSparseAllocs(t *testing.T) {
 		}
 		for _, s := range selections {
 			p, q, kv := selectShape(d, s.segment, 300, 77, 8, 2, 64)
-			spans := []kernels.Span{{Lo: 0, Hi: 300}}
 			before := len(d.maps)
-			if n := testing.AllocsPerRun(3, func() { s.choose(d, p, q, kv, spans) }); n != 0 || len(d.maps) > before {
+			if n := testing.AllocsPerRun(3, func() { s.choose(d, p, q, kv) }); n != 0 || len(d.maps) > before {
 				t.Errorf("%s allocates %g times, maps memory %d times", s.name, n, len(d.maps)-before)
 			}
 		}
@@ -87,16 +86,16 @@ func TestScratchSuffices(t *testing.T) {
 					d.RankLines(p, q, kv, last, 0.1)
 					d.SelectLines(p, kernels.Lines{Columns: 9, Diagonals: 9, Recent: 1})
 					p.Begin(n-rows, rows)
-					d.PoolBlocks(p, q, kv, p.Whole())
+					d.PoolBlocks(p, q, kv)
 					d.SelectFlex(p, q, last, kernels.Flex{Gamma: 0.5, Tau: 1, Least: 1})
 				}
 				p.Permuted = !s.Lines
 				d.RankKeys(p, q, kv)
 				d.SortKeys(p)
-				d.PoolBlocks(p, q, kv, p.Whole())
-				d.SelectBlocks(p, kernels.Selection{Tau: 0.5}, p.Whole())
-				d.SelectStrided(p, q, kv, s.Stride, kernels.Selection{Tau: 0.5, Own: true}, p.Whole())
-				d.AttendBlocks(out, q, kv, p, p.Whole())
+				d.PoolBlocks(p, q, kv)
+				d.SelectBlocks(p, kernels.Selection{Tau: 0.5})
+				d.SelectStrided(p, q, kv, s.Stride, kernels.Selection{Tau: 0.5, Own: true})
+				d.AttendBlocks(out, q, kv, p, []kernels.Span{{Hi: rows}})
 				if err := d.Err(); err != nil {
 					t.Fatal(err)
 				}
@@ -132,7 +131,7 @@ func TestDenormals(t *testing.T) {
 	})
 }
 
-// A plan whose bits and bytes are more than 2^31: what its last query keeps is found where it stands.
+// A plan whose bits and bytes are more than 2^31: what a block keeps is written where it stands, and found there for the last query.
 func TestLongPlan(t *testing.T) {
 	const n, heads, dim, block = 1 << 20, 5, 8, 16
 	d, err := Open(Options{Threads: 2, F32: true})
@@ -148,24 +147,29 @@ func TestLongPlan(t *testing.T) {
 	q, out := d.Alloc(kernels.F32, n, heads*dim), d.Alloc(kernels.F32, n, heads*dim)
 	noise(q.Slice(n-block, n))
 	kv := kernels.KV{K: noise(d.Alloc(kernels.BF16, 1, n, dim)), V: noise(d.Alloc(kernels.BF16, 1, n, dim))}
-	last := [...]kernels.Span{{Lo: n - 1, Hi: n}}
+	p.Begin(n-block, block) // to choose for all queries would touch the whole plan
+	p.Permuted = true
+	end := q.Slice(n-block, n)
+	d.RankKeys(p, end, kv)
+	d.SortKeys(p)
+	d.PoolBlocks(p, end, kv)
+	d.SelectBlocks(p, kernels.Selection{Tau: 1})
+	row := 8 * p.Keep.Stride
+	for h := range heads {
+		if kept := binary.LittleEndian.Uint32(p.Kept.Data[4*h*p.Kept.Stride:]); kept != n/block {
+			t.Errorf("head %d keeps %d blocks of %d", h, kept, n/block)
+		}
+		keep := p.Keep.Data[h*p.Keep.Dims[1]*row:]
+		copy(keep[(n/block-1)*row:][:row], keep[:row])
+		clear(keep[:row])
+	}
 	p.Begin(0, n)
 	p.Permuted = true
-	d.RankKeys(p, q, kv)
-	d.SortKeys(p)
-	d.PoolBlocks(p, q, kv, last[:])
-	d.SelectBlocks(p, kernels.Selection{Tau: 1}, last[:])
-	d.AttendBlocks(out, q, kv, p, last[:])
+	d.AttendBlocks(out, q, kv, p, []kernels.Span{{Lo: n - 1, Hi: n}})
 	want := d.Alloc(kernels.F32, 1, heads*dim)
 	d.Attend(want, q.Slice(n-1, n), kv, n-1)
 	if err := d.Err(); err != nil {
 		t.Fatal(err)
-	}
-	for h := range heads {
-		at := 4 * (h*p.Kept.Stride + n/block - 1)
-		if kept := binary.LittleEndian.Uint32(p.Kept.Data[at:]); kept != n/block {
-			t.Errorf("head %d keeps %d blocks of %d", h, kept, n/block)
-		}
 	}
 	for i, x := range out.Slice(n-1, n).Float32() {
 		if w := want.Float32()[i]; !(math.Abs(float64(x-w)) <= 1e-5) {

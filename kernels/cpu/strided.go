@@ -30,9 +30,8 @@ const stridedRows = 512
 
 // SelectStrided scores blocks along antidiagonals and chooses among them; see kernels.Sparse. An item scores some query blocks
 // against all keys in its scratch and chooses at once, so that the scores of all blocks never stand in memory together.
-func (d *Device) SelectStrided(p *kernels.Plan, q kernels.Tensor, kv kernels.KV, stride int, rule kernels.Selection, spans []kernels.Span) {
+func (d *Device) SelectStrided(p *kernels.Plan, q kernels.Tensor, kv kernels.KV, stride int, rule kernels.Selection) {
 	p.CheckInputs("SelectStrided", d.compute, q, kv)
-	p.CheckSpans("SelectStrided", spans)
 	p.CheckStride("SelectStrided", stride)
 	if d.Err() != nil {
 		return
@@ -48,16 +47,10 @@ func (d *Device) SelectStrided(p *kernels.Plan, q kernels.Tensor, kv kernels.KV,
 	j.args.group = C.int64_t(group)
 	j.divide(d.stridedScratch(p.Shape()), 0)
 	j.op = (*sparseJob).selectStrided
-	j.span = kernels.Span{}
-	for _, s := range spans {
-		j.span = p.Blocks(s, j.span.Hi)
-		blocks := j.span.Hi - j.span.Lo
-		j.chunk = min(stridedChunk(p.Shape(), group), (blocks*j.heads/group+8*d.pool.threads-1)/(8*d.pool.threads))
-		if blocks > 0 {
-			j.chunks = (blocks + j.chunk - 1) / j.chunk
-			d.pool.run(j, j.chunks*(j.heads/group))
-		}
-	}
+	blocks := p.QueryBlocks()
+	j.chunk = min(stridedChunk(p.Shape(), group), (blocks*j.heads/group+8*d.pool.threads-1)/(8*d.pool.threads))
+	j.chunks = (blocks + j.chunk - 1) / j.chunk
+	d.pool.run(j, j.chunks*(j.heads/group))
 }
 
 // stridedChunk is how many query blocks an item of group heads takes at most.
@@ -98,9 +91,8 @@ func (j *sparseJob) describe(args *sparseArgs, h int) {
 func (j *sparseJob) selectStrided(w, i int) {
 	args, p, group := &j.itemArgs[w], j.plan, int(j.args.group)
 	h, chunk := i%(j.heads/group)*group, j.chunks-1-i/(j.heads/group)
-	lo := j.span.Lo + chunk*j.chunk
-	hi := min(lo+j.chunk, j.span.Hi)
-	lo, hi = lo+p.FirstBlock(), hi+p.FirstBlock()
+	lo := p.FirstBlock() + chunk*j.chunk
+	hi := min(lo+j.chunk, p.KeyBlocks())
 	first, end := max(lo*p.Block, p.First), min(hi*p.Block, p.Keys())
 	args.attend = j.args
 	a, b, s := &args.attend, &args.blocks, &args.strided

@@ -64,27 +64,21 @@ func rowsAtATime(heads int, bytes int64) int {
 }
 
 // SelectBlocks fills p.Keep and p.Kept; see kernels.Sparse.
-func (d *Device) SelectBlocks(p *kernels.Plan, rule kernels.Selection, spans []kernels.Span) {
+func (d *Device) SelectBlocks(p *kernels.Plan, rule kernels.Selection) {
 	p.Check("SelectBlocks")
-	p.CheckSpans("SelectBlocks", spans)
 	if d.failed() {
 		return
 	}
-	heads, dim, blocks := p.KMean.Dims[0], p.KMean.Cols(), p.KeyBlocks()
-	step := rowsAtATime(heads, 4*int64(blocks))
+	heads, dim, blocks, rows := p.KMean.Dims[0], p.KMean.Cols(), p.KeyBlocks(), p.QueryBlocks()
+	step := min(rowsAtATime(heads, 4*int64(blocks)), rows)
 	a := chooser(p, rule)
-	a.scores = 1
-	var s kernels.Span
-	for _, rows := range spans {
-		s = p.Blocks(rows, s.Hi)
-		for lo := s.Lo; lo < s.Hi; lo += step {
-			n := min(step, s.Hi-lo)
-			a.weights = d.reserve(scratchWeights, int64(heads)*int64(min(step, s.Hi-s.Lo))*int64(blocks)*4)
-			a.row0, a.rows = int32(lo), int32(n)
-			d.scoreBlocks(p, dim, a.weights, 0, 0, heads, lo, n, blocks)
-			chosen := a
-			launch(d, "choose_blocks", grid{n, heads, 1, 256, pickBytes}, &chosen)
-		}
+	a.scores, a.weights = 1, d.reserve(scratchWeights, int64(heads)*int64(step)*int64(blocks)*4)
+	for lo := 0; lo < rows; lo += step {
+		n := min(step, rows-lo)
+		a.row0, a.rows = int32(lo), int32(n)
+		d.scoreBlocks(p, dim, a.weights, 0, 0, heads, lo, n, blocks)
+		chosen := a
+		launch(d, "choose_blocks", grid{n, heads, 1, 256, pickBytes}, &chosen)
 	}
 }
 
@@ -98,15 +92,14 @@ func (d *Device) scoreBlocks(p *kernels.Plan, dim int, out, flags uintptr, head,
 }
 
 // SelectStrided fills p.Keep and p.Kept by scores along antidiagonals; see kernels.Sparse.
-func (d *Device) SelectStrided(p *kernels.Plan, q kernels.Tensor, kv kernels.KV, stride int, rule kernels.Selection, spans []kernels.Span) {
+func (d *Device) SelectStrided(p *kernels.Plan, q kernels.Tensor, kv kernels.KV, stride int, rule kernels.Selection) {
 	p.CheckInputs("SelectStrided", kernels.BF16, q, kv)
-	p.CheckSpans("SelectStrided", spans)
 	p.CheckStride("SelectStrided", stride)
 	if d.failed() {
 		return
 	}
 	r := d.read(q, kv, p.Keys(), false)
-	per, blocks := p.Block/stride, p.KeyBlocks()
+	per, blocks, queries := p.Block/stride, p.KeyBlocks(), p.QueryBlocks()
 	span := stridedSpan(per)
 	step := rowsAtATime(r.heads, (8*int64(per)+4)*int64(blocks))
 	choose := chooser(p, rule)
@@ -117,27 +110,23 @@ func (d *Device) SelectStrided(p *kernels.Plan, q kernels.Tensor, kv kernels.KV,
 		c: scaleOf(r.dim) / float32(stride),
 	}
 	a.perm, a.permStride, a.sorted = permOf(p)
-	var s kernels.Span
-	for _, rows := range spans {
-		s = p.Blocks(rows, s.Hi)
-		for lo := s.Lo; lo < s.Hi; lo += step {
-			n := min(step, s.Hi-lo)
-			from := max((lo+p.FirstBlock())*p.Block, p.First)
-			end := min((lo+n+p.FirstBlock())*p.Block, p.Keys())
-			row0, rows := from/stride, (end-1)/stride+1-from/stride
-			x := a
-			x.lo, x.hi, x.row0, x.rows = int64(from), int64(end), int32(row0), int32(rows)
-			x.stats = d.reserve(scratchStats, int64(r.heads)*int64(rows)*int64(blocks)*8)
-			launch(d, r.tile.name("strided_scores"), grid{tiles(blocks, span), tiles(rows, 64), r.heads, 128, stridedShared(r.tile.dim, span)}, &x)
-			d.pace(int64(r.heads) * int64(rows) * int64(blocks) * int64(p.Block) * int64(r.dim))
-			c := choose
-			c.weights, c.row0, c.rows = d.reserve(scratchWeights, int64(r.heads)*int64(n)*int64(blocks)*4), int32(lo), int32(n)
-			launch(d, "strided_weights", grid{n, r.heads, 1, 256, 8 * per}, &stridedWeightArgs{
-				stats: x.stats, weights: c.weights, statStride: x.statStride, stride: c.stride, row0: x.row0, rows: x.rows, block: x.block, segment: x.segment,
-				strideOf: x.stride, firstBlock: int32(p.FirstBlock() + lo), blocks: x.blocks, own: x.own,
-			})
-			launch(d, "choose_blocks", grid{n, r.heads, 1, 256, pickBytes}, &c)
-		}
+	for lo := 0; lo < queries; lo += step {
+		n := min(step, queries-lo)
+		from := max((lo+p.FirstBlock())*p.Block, p.First)
+		end := min((lo+n+p.FirstBlock())*p.Block, p.Keys())
+		row0, rows := from/stride, (end-1)/stride+1-from/stride
+		x := a
+		x.lo, x.hi, x.row0, x.rows = int64(from), int64(end), int32(row0), int32(rows)
+		x.stats = d.reserve(scratchStats, int64(r.heads)*int64(rows)*int64(blocks)*8)
+		launch(d, r.tile.name("strided_scores"), grid{tiles(blocks, span), tiles(rows, 64), r.heads, 128, stridedShared(r.tile.dim, span)}, &x)
+		d.pace(int64(r.heads) * int64(rows) * int64(blocks) * int64(p.Block) * int64(r.dim))
+		c := choose
+		c.weights, c.row0, c.rows = d.reserve(scratchWeights, int64(r.heads)*int64(n)*int64(blocks)*4), int32(lo), int32(n)
+		launch(d, "strided_weights", grid{n, r.heads, 1, 256, 8 * per}, &stridedWeightArgs{
+			stats: x.stats, weights: c.weights, statStride: x.statStride, stride: c.stride, row0: x.row0, rows: x.rows, block: x.block, segment: x.segment,
+			strideOf: x.stride, firstBlock: int32(p.FirstBlock() + lo), blocks: x.blocks, own: x.own,
+		})
+		launch(d, "choose_blocks", grid{n, r.heads, 1, 256, pickBytes}, &c)
 	}
 }
 

@@ -114,9 +114,8 @@ func (d *Device) SortKeys(p *kernels.Plan) {
 func powerOfTwo(n int) int { return 1 << bits.Len(uint(n-1)) }
 
 // PoolBlocks fills p.QMean and p.KMean; see kernels.Sparse.
-func (d *Device) PoolBlocks(p *kernels.Plan, q kernels.Tensor, kv kernels.KV, spans []kernels.Span) {
+func (d *Device) PoolBlocks(p *kernels.Plan, q kernels.Tensor, kv kernels.KV) {
 	p.CheckInputs("PoolBlocks", kernels.BF16, q, kv)
-	p.CheckSpans("PoolBlocks", spans)
 	dim, heads := kv.K.Cols(), p.Rank.Rows()
 	keys := &poolArgs{
 		out: p.KMean.Addr, x: kv.K.Addr, xStride: int64(kv.K.Stride), xHeadStride: int64(kv.K.Dims[1] * kv.K.Stride),
@@ -125,17 +124,11 @@ func (d *Device) PoolBlocks(p *kernels.Plan, q kernels.Tensor, kv kernels.KV, sp
 	}
 	keys.perm, keys.permStride, keys.sorted = permOf(p)
 	launch(d, "pool_blocks", grid{p.KeyBlocks(), heads, 1, 128, 0}, keys)
-	var s kernels.Span
-	for _, rows := range spans {
-		if s = p.Blocks(rows, s.Hi); s.Lo == s.Hi {
-			continue
-		}
-		launch(d, "pool_blocks", grid{s.Hi - s.Lo, heads, 1, 128, 0}, &poolArgs{
-			out: p.QMean.Addr + uintptr(4*s.Lo*p.QMean.Stride), x: q.Addr, xStride: int64(q.Stride), xHeadStride: int64(dim),
-			outHeadStride: int64(p.QMean.Dims[1] * p.QMean.Stride), outStride: int64(p.QMean.Stride), lo: int64(p.First), hi: int64(p.Keys()),
-			block0: int64(p.FirstBlock() + s.Lo), group: 1, block: int32(p.Block), segment: int32(p.Segment), headDim: int32(dim), dtype: int32(q.DType),
-		})
-	}
+	launch(d, "pool_blocks", grid{p.QueryBlocks(), heads, 1, 128, 0}, &poolArgs{
+		out: p.QMean.Addr, x: q.Addr, xStride: int64(q.Stride), xHeadStride: int64(dim),
+		outHeadStride: int64(p.QMean.Dims[1] * p.QMean.Stride), outStride: int64(p.QMean.Stride), lo: int64(p.First), hi: int64(p.Keys()),
+		block0: int64(p.FirstBlock()), group: 1, block: int32(p.Block), segment: int32(p.Segment), headDim: int32(dim), dtype: int32(q.DType),
+	})
 }
 
 // permOf is the order of keys: its address, 0 for their own, the elements of a head, and how many keys it orders.

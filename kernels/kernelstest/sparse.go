@@ -15,9 +15,9 @@ type sparseCase struct {
 	attendCase
 	block, segment int
 	permuted       bool
-	stride         int  // of SelectStrided
-	lines          bool // the plan has columns and diagonals
-	spans          []kernels.Span
+	stride         int            // of SelectStrided
+	lines          bool           // the plan has columns and diagonals
+	spans          []kernels.Span // of AttendBlocks
 }
 
 func (c sparseCase) String() string {
@@ -125,20 +125,10 @@ func (c sparseCase) order(dev kernels.Device, rng *rand.Rand, p *kernels.Plan) [
 	return order
 }
 
-// inSpan reports whether row i is wanted, touched whether any row of query block b, counted from the first, is.
+// inSpan reports whether row i is wanted.
 func (c sparseCase) inSpan(i int) bool {
 	for _, s := range c.spans {
 		if i >= s.Lo && i < s.Hi {
-			return true
-		}
-	}
-	return false
-}
-
-func (c sparseCase) touched(b int) bool {
-	lo := (c.first/c.block + b) * c.block
-	for at := max(lo, c.first); at < min(lo+c.block, c.first+c.rows); at++ {
-		if c.inSpan(at - c.first) {
 			return true
 		}
 	}

@@ -166,8 +166,8 @@ func testAttendBlocksDense(t *testing.T, dev kernels.Device) {
 				dev.RankKeys(p, q.Tensor, kv)
 				dev.SortKeys(p)
 			}
-			dev.PoolBlocks(p, q.Tensor, kv, c.spans)
-			dev.SelectBlocks(p, kernels.Selection{Tau: 1}, c.spans)
+			dev.PoolBlocks(p, q.Tensor, kv)
+			dev.SelectBlocks(p, kernels.Selection{Tau: 1})
 			out = c.empty(dev)
 			dev.AttendBlocks(out, q.Tensor, kv, p, c.spans)
 			c.compare(t, dev, Values(t, dev, out), want, before)

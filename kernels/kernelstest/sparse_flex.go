@@ -46,7 +46,7 @@ func testSelectFlex(t *testing.T, dev kernels.Device) {
 
 // testFlexNaN: a head with a mass that is NaN keeps all, so that it shows; others choose as ever.
 func testFlexNaN(t *testing.T, dev kernels.Device) {
-	c := lineCase{sparseCase{spans: []kernels.Span{{Hi: 200}}, block: 16, segment: 16, lines: true,
+	c := lineCase{sparseCase{block: 16, segment: 16, lines: true,
 		attendCase: attendCase{rows: 200, first: 33, heads: 3, kvHeads: 1, dim: 32, kv: kernels.BF16, spread: 1}}, 16}
 	for seed, rule := range []kernels.Flex{{Gamma: 0.9, Tau: 0, Least: 1}, {Gamma: 0.9, Tau: 1, Least: 1}} {
 		rng := rand.New(rand.NewPCG(31, uint64(seed)))

@@ -13,20 +13,15 @@ import (
 func testPoolBlocks(t *testing.T, dev kernels.Device) {
 	cases := append(sparseCases(),
 		sparseCase{attendCase: attendCase{rows: 700, first: 70, heads: 3, kvHeads: 1, dim: 34, kv: kernels.BF16, spread: 1}, block: 16, segment: 32,
-			permuted: true, spans: []kernels.Span{{Lo: 1, Hi: 2}, {Lo: 600, Hi: 700}}})
+			permuted: true})
 	for i, c := range cases {
 		t.Run(c.String(), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(15, uint64(i)))
 			q, k, v := c.inputs(dev, rng)
 			p := c.plan(dev)
 			order := c.order(dev, rng, p)
-			dev.PoolBlocks(p, q.Tensor, kernels.KV{K: k.Tensor, V: v.Tensor}, c.spans)
+			dev.PoolBlocks(p, q.Tensor, kernels.KV{K: k.Tensor, V: v.Tensor})
 			queries, keys := poolQueries(p, &q, c.dim), poolKeys(p, &k, order)
-			for b := range queries {
-				if !c.touched(b % p.QueryBlocks()) {
-					queries[b] = nil
-				}
-			}
 			compareMeans(t, Values(t, dev, flat(p.QMean)), queries, p.QMean.Dims[1], p.QueryBlocks())
 			compareMeans(t, Values(t, dev, flat(p.KMean)), keys, p.KMean.Dims[1], p.KeyBlocks())
 		})
@@ -121,10 +116,8 @@ func isClear(score []float64, p *kernels.Plan, i int) bool {
 
 func testSelectBlocks(t *testing.T, dev kernels.Device) {
 	cases := append(sparseCases(), // and rows of several words of Keep
-		sparseCase{attendCase: attendCase{rows: 16*140 + 3, heads: 2, dim: 32}, block: 16, segment: 32, permuted: true,
-			spans: []kernels.Span{{Hi: 16*140 + 3}}},
-		sparseCase{attendCase: attendCase{rows: 16 * 129, first: 17, heads: 2, dim: 64}, block: 16, segment: 64, permuted: true,
-			spans: []kernels.Span{{Lo: 30, Hi: 31}, {Lo: 32, Hi: 1000}, {Lo: 1500, Hi: 1501}}})
+		sparseCase{attendCase: attendCase{rows: 16*140 + 3, heads: 2, dim: 32}, block: 16, segment: 32, permuted: true},
+		sparseCase{attendCase: attendCase{rows: 16 * 129, first: 17, heads: 2, dim: 64}, block: 16, segment: 64, permuted: true})
 	for i, c := range cases {
 		t.Run(c.String(), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(16, uint64(i)))
@@ -159,11 +152,11 @@ func selections() []kernels.Selection {
 		kernels.Selection{Tau: 0.5, Own: true, KeepFirst: true, Last: math.MaxInt32}, kernels.Selection{Density: 0.371, Own: true, Last: 1})
 }
 
-// check selects by rule and compares bits and counts; those of rows that were not asked for stay.
+// check selects by rule and compares bits and counts.
 func (s selectCase) check(t *testing.T, dev kernels.Device, p *kernels.Plan, rule kernels.Selection) {
 	t.Helper()
 	erase(dev, p)
-	dev.SelectBlocks(p, rule, s.spans)
+	dev.SelectBlocks(p, rule)
 	err := s.compareKept(t, dev, p, func(h, b int) ([]bool, bool) {
 		return selectBlocks(p, p.FirstBlock()+b, s.score[h][b], firstBlock(p, s.order[h]), rule), true
 	})
@@ -182,7 +175,7 @@ func erase(dev kernels.Device, p *kernels.Plan) {
 func firstBlock(p *kernels.Plan, order []int) int { return slices.Index(order, 0) / p.Block }
 
 // compareKept compares the bits and counts of a selection with what want says of query block b of head h, unless it says
-// that the choice is not clear; rows whose block no span touches must still be as erase left them.
+// that the choice is not clear; what lies behind the query blocks must still be as erase left it.
 func (c sparseCase) compareKept(t *testing.T, dev kernels.Device, p *kernels.Plan, want func(h, b int) (keep []bool, clear bool)) error {
 	t.Helper()
 	bits, counts := download[uint64](t, dev, p.Keep), download[uint32](t, dev, p.Kept)
@@ -190,7 +183,7 @@ func (c sparseCase) compareKept(t *testing.T, dev kernels.Device, p *kernels.Pla
 		h, b := n/p.Kept.Cols(), n%p.Kept.Cols()
 		got, count := bits[n*p.Keep.Stride:(n+1)*p.Keep.Stride], uint32(unwritten)
 		row := make([]uint64, len(got))
-		if b < p.QueryBlocks() && c.touched(b) {
+		if b < p.QueryBlocks() {
 			keep, clear := want(h, b)
 			if !clear {
 				continue
@@ -222,8 +215,7 @@ func packed(keep []bool, words int) []uint64 {
 // testSelectOdd: equal scores are taken in order; what weighs nothing goes last; where a softmax is NaN all is kept, in the rows
 // concerned.
 func testSelectOdd(t *testing.T, dev kernels.Device, kind string) {
-	c := sparseCase{attendCase: attendCase{rows: 16 * 37, heads: 2, dim: 64}, block: 16, segment: 32, permuted: true,
-		spans: []kernels.Span{{Hi: 16 * 37}}}
+	c := sparseCase{attendCase: attendCase{rows: 16 * 37, heads: 2, dim: 64}, block: 16, segment: 32, permuted: true}
 	rng := rand.New(rand.NewPCG(17, 0))
 	p := c.plan(dev)
 	s := c.plant(dev, rng, p, func(h, j, d int) float64 {

@@ -18,7 +18,7 @@ type stridedCase struct {
 func (c stridedCase) String() string { return fmt.Sprintf("%v-stride%d", c.sparseCase, c.stride) }
 
 // stridedCases have as many strided keys as tiles have rows and columns, or one more or less, the last one whole or with
-// positions missing. All else is drawn: whole prompts and suffixes, heads, orders, spans.
+// positions missing. All else is drawn: whole prompts and suffixes, heads, orders.
 func stridedCases() []stridedCase {
 	var cases []stridedCase
 	rng := rand.New(rand.NewPCG(21, 0))
@@ -38,12 +38,12 @@ func stridedCases() []stridedCase {
 		}
 	}
 	return append(cases, // and more strided keys than any kernel takes in one piece, several words of Keep
-		stridedCase{sparseCase{block: 16, segment: 64, stride: 1, permuted: true, spans: []kernels.Span{{Hi: 20}},
+		stridedCase{sparseCase{block: 16, segment: 64, stride: 1, permuted: true,
 			attendCase: attendCase{rows: 20, first: 4115, heads: 2, kvHeads: 1, dim: 32, kv: kernels.BF16, spread: 2}}, stridedRules(1)},
 		// more in one block, whose maximum then comes late
-		stridedCase{sparseCase{block: 128, segment: 256, stride: 1, permuted: true, spans: []kernels.Span{{Hi: 150}},
+		stridedCase{sparseCase{block: 128, segment: 256, stride: 1, permuted: true,
 			attendCase: attendCase{rows: 150, first: 650, heads: 2, kvHeads: 1, dim: 64, kv: kernels.BF16, spread: 4}}, stridedRules(2)},
-		stridedCase{sparseCase{block: 16, segment: 16, stride: 8, spans: []kernels.Span{{Lo: 3, Hi: 4}, {Lo: 100, Hi: 900}},
+		stridedCase{sparseCase{block: 16, segment: 16, stride: 8,
 			attendCase: attendCase{rows: 1100, heads: 7, kvHeads: 1, dim: 64, kv: kernels.F32, spread: 2}}, stridedRules(0)})
 }
 
@@ -108,7 +108,7 @@ func (c stridedCase) check(t *testing.T, dev kernels.Device, p *kernels.Plan, rn
 	weights := map[string][]float64{}
 	for _, rule := range c.rules {
 		erase(dev, p)
-		dev.SelectStrided(p, q.Tensor, kernels.KV{K: k.Tensor, V: v.Tensor}, c.stride, rule, c.spans)
+		dev.SelectStrided(p, q.Tensor, kernels.KV{K: k.Tensor, V: v.Tensor}, c.stride, rule)
 		err := c.compareKept(t, dev, p, func(h, b int) ([]bool, bool) {
 			i, key := p.FirstBlock()+b, fmt.Sprint(h, b, rule.Own)
 			if weights[key] == nil {
@@ -130,7 +130,7 @@ func (c stridedCase) check(t *testing.T, dev kernels.Device, p *kernels.Plan, rn
 
 // testStridedEqual: without queries all strided keys weigh the same, and blocks are taken in order.
 func testStridedEqual(t *testing.T, dev kernels.Device) {
-	c := stridedCase{sparseCase{block: 16, segment: 32, stride: 4, permuted: true, spans: []kernels.Span{{Hi: 16 * 37}},
+	c := stridedCase{sparseCase{block: 16, segment: 32, stride: 4, permuted: true,
 		attendCase: attendCase{rows: 16 * 37, heads: 4, kvHeads: 2, dim: 64, kv: kernels.BF16, spread: 1}},
 		[]kernels.Selection{{Tau: 0.37}, {Tau: 0.773, KeepFirst: true}, {Density: 0.371}, {Tau: 0}}}
 	rng := rand.New(rand.NewPCG(23, 0))
@@ -145,7 +145,7 @@ func testStridedEqual(t *testing.T, dev kernels.Device) {
 func testStridedNaN(t *testing.T, dev kernels.Device) {
 	for _, where := range []string{"q", "k"} {
 		t.Run(where, func(t *testing.T) {
-			c := stridedCase{sparseCase{block: 16, segment: 32, stride: 8, permuted: true, spans: []kernels.Span{{Hi: 230}},
+			c := stridedCase{sparseCase{block: 16, segment: 32, stride: 8, permuted: true,
 				attendCase: attendCase{rows: 230, first: 70, heads: 4, kvHeads: 2, dim: 64, kv: kernels.BF16, spread: 2}},
 				[]kernels.Selection{{Tau: 0.5}, {Tau: 0.8, Own: true, KeepFirst: true, Counted: true}}}
 			rng := rand.New(rand.NewPCG(24, 0))
