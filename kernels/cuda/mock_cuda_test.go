@@ -120,7 +120,7 @@ func names(calls []string) []string {
 }
 
 func TestMockOrderAndArguments(t *testing.T) {
-	out, calls := underMock(t, "embed")
+	out, calls := underMock(t, "embed", "PBS_MOCK_ARGS=48")
 	at := slices.Index(names(calls), "cuMemAlloc_v2")
 	want := []string{
 		"cuMemAlloc_v2", "cuMemcpyHtoDAsync_v2", "cuEventRecord", // table
