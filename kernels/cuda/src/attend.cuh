@@ -137,6 +137,9 @@ template <int D, int BN, int MT> DEVICE void guard_values(float (&o)[MT][D / 8][
     sync_block();
 }
 
+// interrupted tells whether the block ends early. Its threads must agree, whenever an Interrupt comes; and one reads the host's memory for all.
+DEVICE bool interrupted(const AttendArgs &a) { return sync_block_or(thread() == 0 && *static_cast<const volatile int32_t *>(a.stop)); }
+
 // Part is the row tile of a block: its heads, and positions lo to hi of its rows.
 struct Part {
     int kv_head, head, lo, hi;
@@ -173,7 +176,7 @@ template <int BM, int BN, bool SPARSE> DEVICE Part begin(const AttendArgs &a, Wa
 
 template <int D, int BM, int BN, bool SPARSE> DEVICE void attend(const AttendArgs &a) {
     constexpr int MT = BM / 64;
-    if (*static_cast<const volatile int32_t *>(a.stop) || (a.odd && !*a.odd)) return;
+    if ((a.odd && !*a.odd) || interrupted(a)) return;
     Walk<BN> walk;
     Part part = begin<BM, BN, SPARSE>(a, walk);
     int kv_head = part.kv_head, head = part.head, lo = part.lo, hi = part.hi;

@@ -245,8 +245,7 @@ template <int D, bool SPARSE> DEVICE void attend_tma(const TmaArgs &args) {
         }
         init_done();
     }
-    // All threads must agree on an Interrupt.
-    if (sync_block_or(*static_cast<const volatile int32_t *>(a.stop))) return;
+    if (interrupted(a)) return;
     if (warp() < 4) {
         give_registers<SPARSE ? 56 : 24>();
         if (SPARSE) produce_sparse<D>(args, b, part, walk);
