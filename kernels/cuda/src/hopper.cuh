@@ -103,7 +103,7 @@ typedef simt::Barrier Barrier;
 typedef simt::Descriptor Descriptor;
 DEVICE Descriptor describe(const void *tile, int apart) { return {static_cast<const char *>(tile), apart, 1024}; }
 DEVICE Descriptor advance(Descriptor d, int bytes) { return {d.start + bytes, d.apart, d.rows_apart}; }
-DEVICE void wgmma_visible() {}
+DEVICE void wgmma_visible() { simt::show_wgmma(); }
 DEVICE void wgmma_begin() {}
 DEVICE void init(Barrier &b, int arrivals) { simt::barrier_init(&b, arrivals); }
 DEVICE void init_done() {}
