@@ -19,9 +19,12 @@ type oddArgs struct {
 // controlBytes is at least the size of Control in attend_tma.cuh.
 const controlBytes = 256
 
-// tmaShared is queries, two stages of keys and values, and what the warps tell each other: one block of a multiprocessor at head dim 128,
-// whose registers are all taken anyway.
-func tmaShared(dim int) int { return 5*tmaTile*dim*2 + controlBytes }
+// tmaStages is STAGES in attend_tma.cuh.
+const tmaStages = 3
+
+// tmaShared is queries, the stages of keys and values, and what the warps tell each other: 224.25 of a block's 227 KiB at head dim 128. A
+// multiprocessor takes one block, as its registers would have it anyway.
+func tmaShared(dim int) int { return (1+2*tmaStages)*tmaTile*dim*2 + controlBytes }
 
 // tmaGrid is an attention kernel's geometry for three warpgroups: one that copies, two that compute.
 func tmaGrid(g grid, dim int) grid {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -269,6 +270,42 @@ func testInterrupt(t *testing.T, d *Device) {
 	d.Attend(out, q, kv, 0)
 	if err := d.Download(got, out); err != nil || got[0] != 0 || got[len(got)-1] != 0 {
 		t.Errorf("the kernel did not run: %v, %v", got[:4], err)
+	}
+}
+
+// TestInterruptAmid: an Interrupt that comes while the threads of a block look for one: they agree, and write all of their rows or none.
+func TestInterruptAmid(t *testing.T) {
+	for _, tma := range []bool{false, true} {
+		d, drv := openHost(t)
+		d.TMA = tma
+		q, out := d.Alloc(kernels.BF16, 64, 64), d.Alloc(kernels.BF16, 64, 64)
+		kv := kernels.KV{K: d.Alloc(kernels.BF16, 1, 64, 64), V: d.Alloc(kernels.BF16, 1, 64, 64)}
+		got, seven := make([]byte, out.Bytes()), bytes.Repeat([]byte{7}, out.Bytes())
+		end, ended := make(chan bool), make(chan bool)
+		go func() {
+			defer close(ended)
+			for word := int32(1); ; word ^= 1 {
+				select {
+				case <-end:
+					return
+				default:
+					atomic.StoreInt32(drv.flag, word)
+				}
+			}
+		}()
+		stop := func() {
+			close(end)
+			<-ended
+		}
+		for range 200 {
+			d.Upload(out, seven)
+			d.Attend(out, q, kv, 0)
+			if err := d.Download(got, out); err != nil || got[0] != 0 && got[0] != 7 || bytes.Count(got, got[:1]) != len(got) {
+				stop()
+				t.Fatalf("tma %v: some rows are written, some are not: %v", tma, err)
+			}
+		}
+		stop()
 	}
 }
 

@@ -163,7 +163,7 @@ func TestTensorMap(t *testing.T) {
 		t.Error("arguments of another size")
 	}
 	for _, dim := range []int{64, 128} {
-		if s := tmaShared(dim); s > 227<<10 || s != (128+4*128)*dim*2+controlBytes || tileOf(dim).rows != tmaTile {
+		if s := tmaShared(dim); s > 227<<10 || s != (128+2*3*128)*dim*2+controlBytes || tileOf(dim).rows != tmaTile {
 			t.Errorf("head dim %d: %d bytes of shared memory, tiles of %d rows", dim, s, tileOf(dim).rows)
 		}
 	}

@@ -1,4 +1,4 @@
-// What gorgonia.org/cu lacks: launches with packed arguments, shared memory beyond 48 KiB, pinned memory, graphs by capture, cuBLASLt.
+// What gorgonia.org/cu lacks: launches, shared memory beyond 48 KiB, pinned memory, graphs by capture, cuBLASLt.
 // Every function makes the context current on the calling thread first, so that Go may call from any.
 #pragma once
 #include <stddef.h>
@@ -7,7 +7,8 @@
 // Functions return a CUresult, 0 for success, unless they say otherwise.
 int pbs_current(void *context);
 const char *pbs_error(int code);
-int pbs_launch(void *context, void *function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned shared, void *stream, void *args, size_t bytes);
+// pbs_launch queues a kernel of one parameter, of which the driver copies as many bytes as the kernel takes.
+int pbs_launch(void *context, void *function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned shared, void *stream, void *args);
 int pbs_shared(void *context, void *function, int bytes);
 int pbs_pinned(void *context, size_t bytes, void **host, uintptr_t *device);
 int pbs_unpin(void *context, void *host);

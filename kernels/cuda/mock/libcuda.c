@@ -4,6 +4,7 @@
 //   PBS_MOCK_FAIL=NAME:N:CODE   the N-th call of that name, from 1, fails; a CODE from 700 on is the device's end: all calls after it fail alike
 //   PBS_MOCK_LACKS=KERNEL  no module has it
 //   PBS_MOCK_DEVICES=N     how many GPUs there are (1)
+//   PBS_MOCK_ARGS=N        how many bytes of arguments a launch logs where PBS_SIMT_LIB does not tell (0)
 //   PBS_SIMT_LIB=FILE      kernels as package simt compiles them: launches run. Without it they do nothing
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -19,6 +20,7 @@ enum { OK = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, NOT_FOUND = 500,
 static FILE *out;
 static int lost;
 static const void *(*simt_kernel)(const char *);
+static size_t (*simt_args)(const void *);
 static void (*simt_launch)(const void *, unsigned, unsigned, unsigned, unsigned, unsigned, const void *, int, int);
 
 typedef struct Call {
@@ -37,6 +39,7 @@ __attribute__((constructor)) static void start(void) {
     if (lib && !simt) fprintf(stderr, "mock libcuda: %s\n", dlerror()), abort();
     if (!simt) return;
     *(void **)&simt_kernel = dlsym(simt, "simt_kernel");
+    *(void **)&simt_args = dlsym(simt, "simt_args");
     *(void **)&simt_launch = dlsym(simt, "simt_launch");
 }
 
@@ -145,15 +148,17 @@ static void run(const Call *c) {
 }
 
 EXPORT int cuLaunchKernel(void *f, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by, unsigned bz, unsigned shared, void *s, void **params, void **extra) {
-    if (params || !extra || extra[0] != (void *)1 || extra[2] != (void *)2 || extra[4] || by != 1 || bz != 1) return INVALID;
-    size_t n = *(size_t *)extra[3];
+    // A buffer of all parameters would have to leave the gaps that the compiler leaves before aligned ones, which differ by architecture.
+    if (!params || extra || by != 1 || bz != 1) return INVALID;
+    const char *name = functions[(intptr_t)f - 0x5000], *bytes = getenv("PBS_MOCK_ARGS");
+    const void *kernel = simt_kernel ? simt_kernel(name) : NULL;
+    size_t n = kernel ? simt_args(kernel) : bytes ? (size_t)atoi(bytes) : 0;
     char hex[1025] = "";
-    for (size_t i = 0; i < n && i < 512; i++) sprintf(hex + 2 * i, "%02x", ((unsigned char *)extra[1])[i]);
-    const char *name = functions[(intptr_t)f - 0x5000];
+    for (size_t i = 0; i < n && i < 512; i++) sprintf(hex + 2 * i, "%02x", ((unsigned char *)params[0])[i]);
     DO("%s %u,%u,%u %u %u %s", name, x, y, z, bx, shared, hex);
     Call *c = malloc(sizeof *c);
-    *c = (Call){simt_kernel ? simt_kernel(name) : NULL, x, y, z, bx, shared, malloc(n), NULL};
-    memcpy(c->args, extra[1], n);
+    *c = (Call){kernel, x, y, z, bx, shared, malloc(n), NULL};
+    memcpy(c->args, params[0], n);
     if (capturing) {
         *tail = c, tail = &c->next;
         return OK;

@@ -137,6 +137,9 @@ template <int D, int BN, int MT> DEVICE void guard_values(float (&o)[MT][D / 8][
     sync_block();
 }
 
+// interrupted tells whether the block ends early. Its threads must agree, whenever an Interrupt comes; and one reads the host's memory for all.
+DEVICE bool interrupted(const AttendArgs &a) { return sync_block_or(thread() == 0 && *static_cast<const volatile int32_t *>(a.stop)); }
+
 // Part is the row tile of a block: its heads, and positions lo to hi of its rows.
 struct Part {
     int kv_head, head, lo, hi;
@@ -146,14 +149,15 @@ struct Part {
 // of a kv head lie next to each other, and the longest rows come first.
 template <int BM, int BN, bool SPARSE> DEVICE Part begin(const AttendArgs &a, Walk<BN> &walk) {
     int kv_head = blockIdx.y, head = kv_head * a.group + blockIdx.x % a.group, tile = a.tiles - 1 - static_cast<int>(blockIdx.x) / a.group;
+    int first = static_cast<int>(a.first), from = first + static_cast<int>(a.lo), to = first + static_cast<int>(a.hi);  // positions
     int lo, hi;
     walk.next_key = 0;
     if (SPARSE) {
         int per = static_cast<int>(ceil_div(a.block, BM));
-        int first_block = static_cast<int>(a.first / a.block), block = static_cast<int>((a.first + a.lo) / a.block) + tile / per;
-        lo = max(block * a.block + tile % per * BM, static_cast<int>(a.first + a.lo));
-        hi = min(min(block * a.block + (tile % per + 1) * BM, (block + 1) * a.block), static_cast<int>(a.first + a.hi));
-        walk.keep = a.keep + head * a.keep_head_stride + static_cast<int64_t>(block - first_block) * a.words;
+        int block = from / a.block + tile / per;
+        lo = max(block * a.block + tile % per * BM, from);
+        hi = min(min(block * a.block + (tile % per + 1) * BM, (block + 1) * a.block), to);
+        walk.keep = a.keep + head * a.keep_head_stride + static_cast<int64_t>(block - first / a.block) * a.words;
         walk.perm = a.perm ? a.perm + head * a.perm_stride : nullptr;
         walk.columns = a.columns ? a.columns + head * a.column_stride : nullptr;
         walk.column = 0, walk.column_count = a.columns ? static_cast<int>(a.column_count[head]) : 0;
@@ -164,8 +168,8 @@ template <int BM, int BN, bool SPARSE> DEVICE Part begin(const AttendArgs &a, Wa
         walk.bits = walk.own_block > 0 ? walk.keep[0] : 0;
         walk.next_key = walk.own_start;
     } else {
-        lo = static_cast<int>(a.first + a.lo) + tile * BM;
-        hi = min(lo + BM, static_cast<int>(a.first + a.hi));
+        lo = from + tile * BM;
+        hi = min(lo + BM, to);
     }
     walk.end = hi;
     return {kv_head, head, lo, hi};
@@ -173,7 +177,7 @@ template <int BM, int BN, bool SPARSE> DEVICE Part begin(const AttendArgs &a, Wa
 
 template <int D, int BM, int BN, bool SPARSE> DEVICE void attend(const AttendArgs &a) {
     constexpr int MT = BM / 64;
-    if (*static_cast<const volatile int32_t *>(a.stop) || (a.odd && !*a.odd)) return;
+    if ((a.odd && !*a.odd) || interrupted(a)) return;
     Walk<BN> walk;
     Part part = begin<BM, BN, SPARSE>(a, walk);
     int kv_head = part.kv_head, head = part.head, lo = part.lo, hi = part.hi;

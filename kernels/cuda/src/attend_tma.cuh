@@ -1,15 +1,15 @@
 // Prefill attention on sm_90a by warps with roles, after FlashAttention-3 (arXiv 2407.08608): a block computes 128 query rows of one head
 // over tiles of 128 keys. Warpgroup 0 brings queries, keys and values to shared memory; warpgroups 1 and 2 compute 64 rows each.
 //
-//   shared memory: Q [128][D], K and V [2][128][D] each, in parts of 64 columns (hopper.cuh), Control
+//   shared memory: Q [128][D], K and V [3][128][D] each, in parts of 64 columns (hopper.cuh), Control
 //
 // Dense: one thread has the tensor memory accelerator copy whole tiles. Sparse: keys lie scattered, which it cannot gather on sm_90, so
 // all threads of warpgroup 0 copy rows by cp.async, a thread looking up one key of a tile, and tell of each tile what it is.
 //
-// Barriers, for each of the two stages of K and of V: `full` ends a phase when a tile is there, `empty` when all eight warps that
-// compute have done with it. Tile j is the (j/2)-th to use stage j%2, so it is the phase of parity j/2%2 of `full` that brings it; and
+// Barriers, for each of the three stages of K and of V: `full` ends a phase when a tile is there, `empty` when all eight warps that
+// compute have done with it. Tile j is the (j/3)-th to use stage j%3, so it is the phase of parity j/3%2 of `full` that brings it; and
 // before it is copied, the phase of the use before, of the other parity, must have ended at `empty`: the first use passes at once, since a fresh
-// barrier lets parity 1 pass.
+// barrier lets parity 1 pass. Of two stages the slower warpgroup would give back one only when the faster already waits for it.
 //
 // A warpgroup of the computing ones has scores of tile j and outputs of tile j-1 in the tensor cores at a time, and computes the softmax of
 // tile j while the latter runs. Named barriers 1 and 2 have the two take turns at issuing, so that the softmax of one falls
@@ -27,7 +27,8 @@ struct TmaArgs {
     AttendArgs a;
 };
 
-static const int TILE = 128;  // rows and keys
+static const int TILE = 128;   // rows and keys
+static const int STAGES = 3;   // of K and of V
 
 // Item is what the consumers must know of a tile of keys.
 struct Item {
@@ -38,8 +39,8 @@ struct Item {
 };
 
 struct Control {
-    Barrier q, k_full[2], k_empty[2], v_full[2], v_empty[2];
-    Item items[2];  // by stage of K, sparse only
+    Barrier q, k_full[STAGES], k_empty[STAGES], v_full[STAGES], v_empty[STAGES];
+    Item items[STAGES];  // by stage of K, sparse only
 };
 
 static_assert(sizeof(Control) <= 256, "controlBytes in ../attend_tma.go");
@@ -49,7 +50,13 @@ template <int D> struct Buffers {
     uint16_t *q;
     Control *control;
     METHOD uint16_t *k(int stage) { return q + (1 + stage) * TILE * D; }
-    METHOD uint16_t *v(int stage) { return q + (3 + stage) * TILE * D; }
+    METHOD uint16_t *v(int stage) { return q + (1 + STAGES + stage) * TILE * D; }
+};
+
+// Turn is a tile's: its stage, and the parity of the phase that brings it.
+struct Turn {
+    int stage, parity;
+    METHOD Turn next() const { return stage + 1 == STAGES ? Turn{0, parity ^ 1} : Turn{stage + 1, parity}; }
 };
 
 // release says that this warp has done with a stage.
@@ -77,12 +84,12 @@ template <int D> DEVICE void load_rows(uint16_t *to, const Rows &m, int key) {
 template <int D> DEVICE void produce(const TmaArgs &args, Buffers<D> b, const Part &part) {
     Control &c = *b.control;
     load_tma<D>(b.q, args.q, c.q, part.lo - static_cast<int>(args.a.first), part.head);
-    NO_UNROLL for (int j = 0; j * TILE < part.hi; j++) {
-        int stage = j % 2, before = j / 2 % 2 ^ 1;
-        wait(c.k_empty[stage], before);
-        load_tma<D>(b.k(stage), args.k, c.k_full[stage], j * TILE, part.kv_head);
-        wait(c.v_empty[stage], before);
-        load_tma<D>(b.v(stage), args.v, c.v_full[stage], j * TILE, part.kv_head);
+    Turn at = {0, 0};
+    NO_UNROLL for (int row = 0; row < part.hi; row += TILE, at = at.next()) {
+        wait(c.k_empty[at.stage], at.parity ^ 1);
+        load_tma<D>(b.k(at.stage), args.k, c.k_full[at.stage], row, part.kv_head);
+        wait(c.v_empty[at.stage], at.parity ^ 1);
+        load_tma<D>(b.v(at.stage), args.v, c.v_full[at.stage], row, part.kv_head);
     }
 }
 
@@ -100,25 +107,26 @@ template <int D> DEVICE void produce_sparse(const TmaArgs &args, Buffers<D> b, c
     };
     int key, later_key = -1;
     Tile now = walk.template next<true>(thread(), key);
-    NO_UNROLL for (int j = 0;; j++) {
+    Turn at = {0, 0};
+    NO_UNROLL for (int before = -1;; before = at.stage, at = at.next()) {  // the stage before
         Tile later = {0, true, false, 0};
         if (now.n > 0) later = walk.template next<true>(thread(), later_key);
-        int stage = j % 2, before = j / 2 % 2 ^ 1;
-        wait(c.k_empty[stage], before);
+        int stage = at.stage;
+        wait(c.k_empty[stage], at.parity ^ 1);
         uint32_t holes = vote(key < 0);
         if (lane() == 0) c.items[stage].holes[warp()] = holes;
         if (thread() == 0) c.items[stage].n = now.n, c.items[stage].natural = now.natural, c.items[stage].base = now.base;
         if (now.n > 0) load_rows<D>(b.k(stage), km, key);
         copy_commit();
-        if (j > 0) {
+        if (before >= 0) {
             copy_wait<1>();
-            done(c.v_full[1 - stage]);
+            done(c.v_full[before]);
         }
         if (now.n <= 0) {
             arrive(c.k_full[stage]);
             break;
         }
-        wait(c.v_empty[stage], before);
+        wait(c.v_empty[stage], at.parity ^ 1);
         load_rows<D>(b.v(stage), vm, key);
         copy_commit();
         copy_wait<1>();
@@ -165,18 +173,18 @@ template <int D, bool SPARSE> DEVICE void consume(const TmaArgs &args, Buffers<D
         UNROLL for (int n = 0; n < TILE / 16; n++) queue_outputs(o, p[n], advance(v, n * 16 * 128));
         wgmma_commit();
     };
-    auto item = [&](int j) {
-        Item x = {min(TILE, part.hi - j * TILE), true, j * TILE, {}};
-        if (SPARSE) x.n = c.items[j % 2].n, x.natural = c.items[j % 2].natural, x.base = c.items[j % 2].base;
+    auto item = [&](int stage, int base) {
+        Item x = {min(TILE, part.hi - base), true, base, {}};
+        if (SPARSE) x.n = c.items[stage].n, x.natural = c.items[stage].natural, x.base = c.items[stage].base;
         return x;
     };
     // finish_qk masks the scores of a tile, gives its keys back, makes probabilities of the scores and waits for the values. The compiler
     // does not move the softmax over that wait, as it would over one for wgmma: so it runs beside the products of the tile before.
-    auto finish_qk = [&](int j, const Item &now) {
-        mask(s, now, c.items[j % 2].holes, top, row);
-        release(c.k_empty[j % 2]);
+    auto finish_qk = [&](Turn at, const Item &now) {
+        mask(s, now, c.items[at.stage].holes, top, row);
+        release(c.k_empty[at.stage]);
         state.update(s, a.c, scale);
-        wait(c.v_full[j % 2], j / 2 % 2);
+        wait(c.v_full[at.stage], at.parity);
     };
     auto pack = [&] {
         UNROLL for (int n = 0; n < TILE / 16; n++)
@@ -184,35 +192,38 @@ template <int D, bool SPARSE> DEVICE void consume(const TmaArgs &args, Buffers<D
     };
 
     if (group == 1) arrive_named(1, 256);  // the first turn is group 0's
+    Turn at = {0, 0};
     wait(c.q, 0);
     wait(c.k_full[0], 0);
-    Item now = item(0);
+    Item now = item(0, 0);
     queue_qk(0);
     wgmma_wait<0>();
     hold(s);
-    finish_qk(0, now);
+    finish_qk(at, now);
     pack();
-    int j = 1;
-    NO_UNROLL for (;; j++) {
-        if (!SPARSE && j * TILE >= part.hi) break;
-        wait(c.k_full[j % 2], j / 2 % 2);
-        now = item(j);
+    int before = 0;  // the stage of the tile before
+    NO_UNROLL for (int base = TILE;; base += TILE) {
+        if (!SPARSE && base >= part.hi) break;
+        at = at.next();
+        wait(c.k_full[at.stage], at.parity);
+        now = item(at.stage, base);
         if (SPARSE && now.n <= 0) break;
         meet_named(1 + group, 256);
-        queue_qk(j % 2);
-        queue_pv((j - 1) % 2);
+        queue_qk(at.stage);
+        queue_pv(before);
         arrive_named(2 - group, 256);
         wgmma_wait<1>();
         hold(s);
-        finish_qk(j, now);
+        finish_qk(at, now);
         wgmma_wait<0>();
         hold(o);
-        release(c.v_empty[(j - 1) % 2]);
+        release(c.v_empty[before]);
+        before = at.stage;
         UNROLL for (int n = 0; n < D / 8; n++)
             UNROLL for (int i = 0; i < 4; i++) o[n][i] *= scale[i / 2];
         pack();
     }
-    queue_pv((j - 1) % 2);
+    queue_pv(before);
     wgmma_wait<0>();
     hold(o);
 
@@ -235,18 +246,17 @@ template <int D, bool SPARSE> DEVICE void attend_tma(const TmaArgs &args) {
     Part part = begin<TILE, TILE, SPARSE>(a, walk);
     if (part.lo >= part.hi || *a.odd) return;
     Buffers<D> b = {reinterpret_cast<uint16_t *>(shared_memory()), nullptr};
-    b.control = reinterpret_cast<Control *>(b.v(2));
+    b.control = reinterpret_cast<Control *>(b.v(STAGES));
     Control &c = *b.control;
     if (thread() == 0) {
         init(c.q, 1);
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < STAGES; i++) {
             init(c.k_full[i], SPARSE ? 128 : 1), init(c.v_full[i], SPARSE ? 128 : 1);
             init(c.k_empty[i], 8), init(c.v_empty[i], 8);
         }
         init_done();
     }
-    // All threads must agree on an Interrupt.
-    if (sync_block_or(*static_cast<const volatile int32_t *>(a.stop))) return;
+    if (interrupted(a)) return;
     if (warp() < 4) {
         give_registers<SPARSE ? 56 : 24>();
         if (SPARSE) produce_sparse<D>(args, b, part, walk);

@@ -52,6 +52,7 @@ struct Fiber : Thread {
     const void *address = nullptr;
     std::vector<std::vector<Copy>> groups;  // committed copies, the open group last
     std::vector<std::vector<Product>> products;  // likewise
+    std::vector<size_t> unshown;                 // chunks of 16 bytes of shared memory that its copies filled since show_wgmma
     size_t left = 0;                             // groups that wgmma_wait lets be
     Barrier *barrier = nullptr;                  // waited for
     int parity = 0;
@@ -68,6 +69,7 @@ struct Core {
     unsigned threads = 0;
     int reduced = 0, reduction = 0;
     int arrived[16] = {};  // at named barriers, without waiting
+    std::vector<bool> hidden;  // chunks that wgmma may not see yet
     std::vector<Box> boxes;
     std::vector<Barrier *> barriers;  // made by the block
     bool backwards = false;
@@ -184,6 +186,7 @@ static void prepare(Fiber *f) {
     f->op = nullptr;
     f->groups.assign(1, {});
     f->products.assign(1, {});
+    f->unshown.clear();
 }
 
 char *shared_memory() { return core.shared; }
@@ -335,9 +338,17 @@ void copy_wait(int pending) {
         for (const Copy &c : groups.front()) {
             memset(c.to, 0, 16);
             if (c.bytes) memcpy(c.to, c.from, c.bytes);
+            size_t chunk = static_cast<size_t>(static_cast<char *>(c.to) - core.shared) / 16;
+            core.hidden[chunk] = true;
+            fiber()->unshown.push_back(chunk);
         }
         groups.erase(groups.begin());
     }
+}
+
+void show_wgmma() {
+    for (size_t chunk : fiber()->unshown) core.hidden[chunk] = false;
+    fiber()->unshown.clear();
 }
 
 static float widen(uint32_t bf16) {
@@ -377,6 +388,7 @@ static void run_mma(Fiber **w) {
 static float read(const char *at) {
     uintptr_t p = reinterpret_cast<uintptr_t>(at);
     p ^= (p >> 7 & 7) << 4;
+    if (p % 16 == 0 && core.hidden[(p - reinterpret_cast<uintptr_t>(core.shared)) / 16]) die("wgmma of what a thread copied and has not shown it");
     uint16_t h;
     memcpy(&h, reinterpret_cast<const void *>(p), 2);
     return widen(h);
@@ -485,6 +497,7 @@ static void run_block(bool backwards) {
     memset(core.shared, 0xff, core.shared_bytes);
     core.reduction = core.reduced = 0;
     core.backwards = backwards;
+    core.hidden.assign(core.shared_bytes / 16 + 1, false);
     core.boxes.clear();
     core.barriers.clear();
     memset(core.arrived, 0, sizeof core.arrived);

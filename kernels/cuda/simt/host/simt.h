@@ -61,6 +61,8 @@ void load_box(void *to, const void *map, Barrier *b, int col, int row, int head)
 void copy_async(void *shared, const void *global, int bytes);
 void copy_commit();
 void copy_wait(int pending);
+// show_wgmma lets wgmma read what this thread's copies have brought to shared memory.
+void show_wgmma();
 
 // A kernel by name, and how many bytes of arguments it takes.
 struct Kernel {
