@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -34,6 +35,8 @@ func freeOn(dev kernels.Device) (int64, error) {
 	return freeMemory()
 }
 
+var errNoCUDA = errors.New("this pbs-run is built for the CPU alone; make cuda builds bin/pbs-run-cuda, which runs on NVIDIA GPUs too")
+
 // openDevice opens what --device names: cpu, cuda or cuda:i, or auto, the first GPU where this program can use one and precision
 // allows, else the CPU.
 func (f *engineFlags) openDevice() (device, error) {
@@ -59,8 +62,8 @@ func (f *engineFlags) openDevice() (device, error) {
 	case name == "auto" && !f32:
 		if dev, err := openCUDA(0); err == nil {
 			return dev, nil
-		} else if !isAbsent(err) {
-			fmt.Fprintf(os.Stderr, "pbs-run: warning: no GPU is used: %v\n", err)
+		} else if !errors.Is(err, errNoCUDA) {
+			fmt.Fprintf(os.Stderr, "pbs-run: %v: computing on the CPU\n", err)
 		}
 	}
 	return f.openCPU(f32)

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"errors"
 	"os"
 
 	"github.com/pbs-run/pbs-run/kernels/cuda"
@@ -20,6 +19,3 @@ func openCUDA(index int) (device, error) {
 	dev.NoLibGEMM = os.Getenv("PBS_CUDA_GEMM") == "own"
 	return dev, nil
 }
-
-// isAbsent reports whether a failure of openCUDA is that there is nothing to open.
-func isAbsent(err error) bool { return errors.Is(err, cuda.ErrNoDevice) }

@@ -24,6 +24,8 @@ if ! ldconfig -p 2>/dev/null | grep -q libcuda.so.1; then
 		fail "--device cuda succeeds without a driver"
 	fi
 	grep -q 'no CUDA device' "$dir/out" || fail "--device cuda without a driver says: $(cat "$dir/out")"
+	bin/pbs-run-cuda bench attention --device auto --lengths 256 >"$dir/out" 2>&1 || fail "--device auto without a driver fails: $(cat "$dir/out")"
+	grep -q 'no CUDA device: computing on the CPU' "$dir/out" || fail "--device auto without a driver says: $(cat "$dir/out")"
 fi
 bin/pbs-run-cuda --help >/dev/null || fail "the binary does not start"
 echo "test-cuda-build: ok"
