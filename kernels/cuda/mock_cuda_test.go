@@ -89,6 +89,9 @@ func TestMockChild(t *testing.T) {
 	case "clocks", "no clocks":
 		core, most, memory, held, err := d.Clocks()
 		t.Logf("%d %d %d, held by %s, %v", core, most, memory, held, err)
+	case "peak":
+		d.NoLibGEMM = true
+		t.Logf("%.0f, error: %v", d.FMAPeak(), d.Err())
 	case "tma":
 		q := d.Alloc(kernels.BF16, 256, 3*128)
 		kv := kernels.KV{K: d.Alloc(kernels.BF16, 1, 300, 128), V: d.Alloc(kernels.BF16, 1, 300, 128)}
@@ -225,6 +228,23 @@ func TestMockTensorMaps(t *testing.T) {
 	}
 	if want := []string{"find_odd 16,1,1 256 0", "attend_tma_128 6,1,1 384 229632", "attend_128 6,1,1 128 99584"}; !slices.Equal(launches, want) {
 		t.Errorf("launches %q", launches)
+	}
+}
+
+// TestMockPeak: the rate of products is that of inputs that are drawn, in times of the driver: 1 ms for ten products here.
+func TestMockPeak(t *testing.T) {
+	out, calls := underMock(t, "peak")
+	var launches []string
+	for _, c := range calls {
+		if f := strings.Fields(c); f[0] == "cuLaunchKernel" {
+			launches = append(launches, f[1])
+		}
+	}
+	if want := append([]string{"draw", "draw"}, slices.Repeat([]string{"gemm_128"}, 11)...); !slices.Equal(launches, want) {
+		t.Errorf("launches %q", launches)
+	}
+	if want := "10995116, error: <nil>"; !strings.Contains(out, want) { // 2·8192³·10 per ms
+		t.Errorf("no %q in\n%s", want, out)
 	}
 }
 

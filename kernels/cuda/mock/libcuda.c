@@ -102,7 +102,7 @@ EXPORT int cuStreamSynchronize(void *s) { DO("%p", s); return OK; }
 EXPORT int cuEventCreate(void **e, unsigned flags) { DO("%u", flags); *e = (void *)0x3000; return OK; }
 EXPORT int cuEventRecord(void *e, void *s) { DO("%p %p", e, s); return OK; }
 EXPORT int cuEventSynchronize(void *e) { DO("%p", e); return OK; }
-EXPORT int cuEventElapsedTime(float *ms, void *a, void *b) { DO("%p %p", a, b); *ms = 1; return OK; }
+EXPORT int cuEventElapsedTime_v2(float *ms, void *a, void *b) { DO("%p %p", a, b); *ms = 1; return OK; }
 EXPORT int cuModuleLoadData(void **m, const void *image) {
     DO("%08x", *(const unsigned *)image);
     *m = (void *)modules++;
