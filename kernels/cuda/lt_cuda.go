@@ -40,7 +40,7 @@ func (g *gpu) gemm(p product) (bool, error) {
 	shape.out, shape.x, shape.w, shape.add = alignment(p.out), alignment(p.x), alignment(p.w), false
 	plan, ok := l.plans[shape]
 	if !ok {
-		C.pbs_lt_plan(l.handle, C.int64_t(p.rows), C.int64_t(p.n), C.int64_t(p.k), C.int64_t(p.outStride), C.int64_t(p.xStride), C.int64_t(p.wStride),
+		C.pbs_lt_plan(g.ctx(), l.handle, C.int64_t(p.rows), C.int64_t(p.n), C.int64_t(p.k), C.int64_t(p.outStride), C.int64_t(p.xStride), C.int64_t(p.wStride),
 			C.uint32_t(shape.out), C.uint32_t(shape.x), C.uint32_t(shape.w), ltWorkspace, &plan)
 		l.plans[shape] = plan
 	}
@@ -74,7 +74,7 @@ func (l *ltLibrary) open(g *gpu) {
 		l.workspace = uintptr(at)
 		return err
 	}); err != nil {
-		C.pbs_lt_close(handle)
+		C.pbs_lt_close(g.ctx(), handle)
 		return
 	}
 	l.handle, l.version = handle, int(version)
@@ -90,7 +90,7 @@ func (l *ltLibrary) close(g *gpu) {
 		}
 	}
 	g.free(l.workspace, ltWorkspace)
-	C.pbs_lt_close(l.handle)
+	C.pbs_lt_close(g.ctx(), l.handle)
 	l.handle = nil
 }
 

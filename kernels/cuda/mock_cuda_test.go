@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -28,6 +29,9 @@ func underMock(t *testing.T, test string, settings ...string) (output string, ca
 		t.Skip("no C compiler (cc) on PATH")
 	}
 	buildMock(t, cc, dir, "libcuda.so.1")
+	if test == "threads" {
+		buildMock(t, cc, dir, "libcublasLt.so.13")
+	}
 	if test == "clocks" {
 		buildMock(t, cc, dir, "libnvidia-ml.so.1")
 	}
@@ -61,6 +65,8 @@ func TestMockChild(t *testing.T) {
 	if test == "" {
 		t.Skip("only as a child of the other tests")
 	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	d, err := Open(map[string]int{"second": 1}[test])
 	if err != nil {
 		t.Logf("open: %v", err)
@@ -92,6 +98,19 @@ func TestMockChild(t *testing.T) {
 	case "peak":
 		d.NoLibGEMM = true
 		t.Logf("%.0f, error: %v", d.FMAPeak(), d.Err())
+	case "threads": // products of new shapes, each on a thread of its own
+		w := kernels.Linear{{W: d.Alloc(kernels.BF16, 64, 64)}}
+		x, out := d.Alloc(kernels.BF16, 20, 64), d.Alloc(kernels.F32, 20, 64)
+		for rows := 10; rows < 20; rows++ {
+			done := make(chan bool)
+			go func() {
+				runtime.LockOSThread() // and the thread ends with the goroutine
+				d.MatMul(out.Slice(0, rows), x.Slice(0, rows), w)
+				close(done)
+			}()
+			<-done
+		}
+		t.Logf("error: %v", d.Err())
 	case "tma":
 		q := d.Alloc(kernels.BF16, 256, 3*128)
 		kv := kernels.KV{K: d.Alloc(kernels.BF16, 1, 300, 128), V: d.Alloc(kernels.BF16, 1, 300, 128)}
@@ -276,6 +295,14 @@ func TestLibraryUnderMock(t *testing.T) {
 	}
 	if !promised["256"] || !promised["32"] {
 		t.Errorf("alignments of outputs %v: want 32 and 256 among them", promised)
+	}
+}
+
+// TestMockThreads: a product is the library's whatever thread it is asked for on.
+func TestMockThreads(t *testing.T) {
+	out, calls := underMock(t, "threads")
+	if n := strings.Count(strings.Join(names(calls), " "), "cublasLtMatmul"); n != 10 || !strings.Contains(out, "error: <nil>") {
+		t.Errorf("%d products by the library, want 10:\n%s", n, out)
 	}
 }
 

@@ -172,15 +172,19 @@ int pbs_lt_open(void *context, void **handle, int *version) {
     return lt.create(handle) ? 3 : 0;
 }
 
-void pbs_lt_close(void *handle) { lt.destroy(handle); }
+void pbs_lt_close(void *context, void *handle) {
+    pbs_current(context);
+    lt.destroy(handle);
+}
 
 typedef struct {
     void *desc, *w, *x, *out;
     Algo algo;
 } Plan;
 
-int pbs_lt_plan(void *handle, int64_t rows, int64_t n, int64_t k, int64_t out_stride, int64_t x_stride, int64_t w_stride, uint32_t out_align, uint32_t x_align,
-                uint32_t w_align, size_t workspace, void **plan) {
+int pbs_lt_plan(void *context, void *handle, int64_t rows, int64_t n, int64_t k, int64_t out_stride, int64_t x_stride, int64_t w_stride, uint32_t out_align,
+                uint32_t x_align, uint32_t w_align, size_t workspace, void **plan) {
+    if (pbs_current(context)) return 1;
     // Column-major, as cuBLAS sees them: outᵀ[n, rows] = (wᵀ[k, n])ᵀ · xᵀ[k, rows].
     Plan *p = calloc(1, sizeof *p);
     if (!p) return NOT_SUPPORTED;

@@ -1,19 +1,28 @@
 // A libcublasLt for tests: the calls that the CUDA backend makes, on host memory, in column-major order as the real one has it.
 //
 //   PBS_MOCK_LOG=FILE   every product: what was promised of addresses, dimensions, leading dimensions, beta
+#define _GNU_SOURCE
+#include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define EXPORT __attribute__((visibility("default")))
-enum { OK = 0, INVALID = 7, R_32F = 0, R_16BF = 14, COMPUTE_32F = 68, TRANSA = 3, OP_T = 1, WORKSPACE = 1, ALIGN_A = 5 };
+enum { OK = 0, NOT_INITIALIZED = 1, INVALID = 7, R_32F = 0, R_16BF = 14, COMPUTE_32F = 68, TRANSA = 3, OP_T = 1, WORKSPACE = 1, ALIGN_A = 5 };
 
 typedef struct { int compute, scale, op[2]; } Desc;
 typedef struct { int type; uint64_t rows, cols; int64_t ld; } Layout;
 typedef struct { uint64_t workspace; uint32_t align[4]; } Pref;
 typedef struct { uint64_t data[8]; } Algo;  // what Pref holds
 typedef struct { Algo algo; size_t workspace; int state; float waves; int reserved[4]; } Result;
+
+// lost reports whether the calling thread has no context: the real library would take the one of GPU 0.
+static int lost(void) {
+    int (*get)(void **) = (int (*)(void **))dlsym(RTLD_DEFAULT, "cuCtxGetCurrent");
+    void *ctx = NULL;
+    return !get || get(&ctx) || !ctx;
+}
 
 EXPORT int cublasLtCreate(void **h) { *h = malloc(1); return OK; }
 EXPORT int cublasLtDestroy(void *h) { free(h); return OK; }
@@ -54,6 +63,7 @@ static int fits(const Desc *d, const Layout *a, const Layout *b, const Layout *c
            a->rows == b->rows && a->cols == c->rows && b->cols == c->cols;
 }
 EXPORT int cublasLtMatmulAlgoGetHeuristic(void *h, Desc *d, Layout *a, Layout *b, Layout *c, Layout *o, Pref *p, int want, Result *found, int *count) {
+    if (lost()) return NOT_INITIALIZED;
     if (want != 1 || c != o || !fits(d, a, b, c)) return INVALID;
     memset(found, 0, sizeof *found);
     memcpy(&found->algo, p, sizeof *p);
@@ -78,6 +88,7 @@ EXPORT int cublasLtMatmul(void *h, Desc *d, const float *alpha, const uint16_t *
                 al->rows, al->ld, bl->ld, cl->ld, *beta);
         fclose(f);
     }
+    if (lost()) return NOT_INITIALIZED;
     if (!fits(d, al, bl, cl) || *alpha != 1 || c != out || cl != ol || bytes < p.workspace || (uintptr_t)workspace % 256) return INVALID;
     // As a kernel that reads more at a time than it may: an error, and not another algorithm.
     if ((uintptr_t)a % p.align[0] || (uintptr_t)b % p.align[1] || (uintptr_t)c % p.align[2] || (uintptr_t)out % p.align[3]) return INVALID;
