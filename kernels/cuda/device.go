@@ -109,7 +109,8 @@ func (d *Device) reserve(kind int, bytes int64) uintptr {
 	if s.bytes >= bytes && s.at != 0 {
 		return s.at
 	}
-	if s.at != 0 { // what is queued may still use it
+	if s.at != 0 { // what is queued may still use it, and a recorded step, which is recorded anew
+		d.dropGraph()
 		if err := d.drv.wait(); err != nil {
 			d.fail(fmt.Errorf("cuda: %w", err))
 			return 0

@@ -15,13 +15,13 @@ import (
 func TestSuite(t *testing.T) {
 	d := openGPU(t)
 	t.Logf("%s, matrix products by %q", d.ISA(), d.MatmulLibrary())
-	kernelstest.Run(t, d)
+	kernelstest.Run(t, cutter{d})
 }
 
 func TestSuiteOwn(t *testing.T) {
 	d := openGPU(t)
 	d.NoLibGEMM = true
-	kernelstest.Run(t, d)
+	kernelstest.Run(t, cutter{d})
 }
 
 // TestProbes and TestTMA are for compute capability 9.0.

@@ -380,6 +380,23 @@ func TestStep(t *testing.T) {
 	if calls != 2 {
 		t.Errorf("the step was queued %d times, want 2: run, recorded", calls)
 	}
+	// An operation that needs more scratch memory moves what the recorded step works in.
+	at := stepped.d.scratch[scratchStats].at
+	stepped.d.reserve(scratchStats, 4*stepped.d.scratch[scratchStats].bytes)
+	if stepped.d.scratch[scratchStats].at == at || stepped.d.step.graph != 0 {
+		t.Fatalf("scratch memory at %x, then %x, and graph %d: want another place and no graph", at, stepped.d.scratch[scratchStats].at, stepped.d.step.graph)
+	}
+	for pos := 651; pos < 654; pos++ {
+		if err := stepped.d.Step(stepped, pos, 1, func() error {
+			calls++
+			return run(stepped, 1, pos)
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if calls != 3 {
+		t.Errorf("the step was queued %d times, want 3: run, recorded twice", calls)
+	}
 }
 
 // TestLibrary: where a library computes products, biases and SwiGLU are added to them, and results are those of our own kernels.

@@ -25,7 +25,7 @@ type ltLibrary struct {
 	handle    unsafe.Pointer
 	version   int
 	workspace uintptr
-	plans     map[product]unsafe.Pointer // keyed by shape; nil where it does not serve
+	plans     map[product]unsafe.Pointer // keyed by shape, addresses being their alignment; nil where it does not serve
 }
 
 func (g *gpu) gemm(p product) (bool, error) {
@@ -37,10 +37,11 @@ func (g *gpu) gemm(p product) (bool, error) {
 		return false, nil
 	}
 	shape := p
-	shape.out, shape.x, shape.w, shape.add = 0, 0, 0, false
+	shape.out, shape.x, shape.w, shape.add = alignment(p.out), alignment(p.x), alignment(p.w), false
 	plan, ok := l.plans[shape]
 	if !ok {
-		C.pbs_lt_plan(l.handle, C.int64_t(p.rows), C.int64_t(p.n), C.int64_t(p.k), C.int64_t(p.outStride), C.int64_t(p.xStride), C.int64_t(p.wStride), ltWorkspace, &plan)
+		C.pbs_lt_plan(g.ctx(), l.handle, C.int64_t(p.rows), C.int64_t(p.n), C.int64_t(p.k), C.int64_t(p.outStride), C.int64_t(p.xStride), C.int64_t(p.wStride),
+			C.uint32_t(shape.out), C.uint32_t(shape.x), C.uint32_t(shape.w), ltWorkspace, &plan)
 		l.plans[shape] = plan
 	}
 	if plan == nil {
@@ -56,6 +57,10 @@ func (g *gpu) gemm(p product) (bool, error) {
 	return true, nil
 }
 
+// alignment is the largest power of two that divides an address, up to 256: what cuBLASLt takes for granted of addresses of which it is told
+// nothing.
+func alignment(at uintptr) uintptr { return min(at&-at, 256) }
+
 // open looks for the library once. Without it, or without memory for its workspace, our own kernels serve.
 func (l *ltLibrary) open(g *gpu) {
 	l.tried, l.plans = true, map[product]unsafe.Pointer{}
@@ -69,7 +74,7 @@ func (l *ltLibrary) open(g *gpu) {
 		l.workspace = uintptr(at)
 		return err
 	}); err != nil {
-		C.pbs_lt_close(handle)
+		C.pbs_lt_close(g.ctx(), handle)
 		return
 	}
 	l.handle, l.version = handle, int(version)
@@ -85,7 +90,7 @@ func (l *ltLibrary) close(g *gpu) {
 		}
 	}
 	g.free(l.workspace, ltWorkspace)
-	C.pbs_lt_close(l.handle)
+	C.pbs_lt_close(g.ctx(), l.handle)
 	l.handle = nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -27,9 +28,12 @@ func underMock(t *testing.T, test string, settings ...string) (output string, ca
 	if err != nil {
 		t.Skip("no C compiler (cc) on PATH")
 	}
-	buildMock(t, cc, dir, "libcuda")
+	buildMock(t, cc, dir, "libcuda.so.1")
+	if test == "threads" {
+		buildMock(t, cc, dir, "libcublasLt.so.13")
+	}
 	if test == "clocks" {
-		buildMock(t, cc, dir, "libnvidia-ml")
+		buildMock(t, cc, dir, "libnvidia-ml.so.1")
 	}
 	log := filepath.Join(dir, "log")
 	cmd := exec.Command(os.Args[0], "-test.run=^TestMockChild$", "-test.v")
@@ -46,10 +50,10 @@ func underMock(t *testing.T, test string, settings ...string) (output string, ca
 	return string(out), strings.Split(strings.TrimSpace(string(text)), "\n")
 }
 
-// buildMock makes dir/name.so.1 of mock/name.c.
-func buildMock(t *testing.T, cc, dir, name string) {
+// buildMock makes dir/so of the file in mock.
+func buildMock(t *testing.T, cc, dir, so string) {
 	t.Helper()
-	so := name + ".so.1"
+	name, _, _ := strings.Cut(so, ".")
 	if out, err := exec.Command(cc, "-O1", "-shared", "-fPIC", "-Wl,-soname,"+so, "-o", filepath.Join(dir, so), filepath.Join("mock", name+".c"), "-ldl").CombinedOutput(); err != nil {
 		t.Fatalf("build the mock: %v\n%s", err, out)
 	}
@@ -61,6 +65,8 @@ func TestMockChild(t *testing.T) {
 	if test == "" {
 		t.Skip("only as a child of the other tests")
 	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	d, err := Open(map[string]int{"second": 1}[test])
 	if err != nil {
 		t.Logf("open: %v", err)
@@ -89,6 +95,22 @@ func TestMockChild(t *testing.T) {
 	case "clocks", "no clocks":
 		core, most, memory, held, err := d.Clocks()
 		t.Logf("%d %d %d, held by %s, %v", core, most, memory, held, err)
+	case "peak":
+		d.NoLibGEMM = true
+		t.Logf("%.0f, error: %v", d.FMAPeak(), d.Err())
+	case "threads": // products of new shapes, each on a thread of its own
+		w := kernels.Linear{{W: d.Alloc(kernels.BF16, 64, 64)}}
+		x, out := d.Alloc(kernels.BF16, 20, 64), d.Alloc(kernels.F32, 20, 64)
+		for rows := 10; rows < 20; rows++ {
+			done := make(chan bool)
+			go func() {
+				runtime.LockOSThread() // and the thread ends with the goroutine
+				d.MatMul(out.Slice(0, rows), x.Slice(0, rows), w)
+				close(done)
+			}()
+			<-done
+		}
+		t.Logf("error: %v", d.Err())
 	case "tma":
 		q := d.Alloc(kernels.BF16, 256, 3*128)
 		kv := kernels.KV{K: d.Alloc(kernels.BF16, 1, 300, 128), V: d.Alloc(kernels.BF16, 1, 300, 128)}
@@ -228,9 +250,65 @@ func TestMockTensorMaps(t *testing.T) {
 	}
 }
 
+// TestMockPeak: the rate of products is that of inputs that are drawn, in times of the driver: 1 ms for ten products here.
+func TestMockPeak(t *testing.T) {
+	out, calls := underMock(t, "peak")
+	var launches []string
+	for _, c := range calls {
+		if f := strings.Fields(c); f[0] == "cuLaunchKernel" {
+			launches = append(launches, f[1])
+		}
+	}
+	if want := append([]string{"draw", "draw"}, slices.Repeat([]string{"gemm_128"}, 11)...); !slices.Equal(launches, want) {
+		t.Errorf("launches %q", launches)
+	}
+	if want := "10995116, error: <nil>"; !strings.Contains(out, want) { // 2·8192³·10 per ms
+		t.Errorf("no %q in\n%s", want, out)
+	}
+}
+
 // TestSuiteUnderMock runs part of the conformance suite through the real calls of the driver, on a mock that runs the kernels on the
 // host.
 func TestSuiteUnderMock(t *testing.T) {
+	out, _ := suiteUnderMock(t, "^(TestSuite|TestTMA|TestProbes|TestDraw)$/^(Embed|RMSNorm|RopeAppend|PoolBlocks|SortKeys|copy|scores|outputs|128@0.*|700@0-2.*)$")
+	for _, test := range []string{"TestSuite/SortKeys", "TestTMA/700@0-2", "TestProbes/outputs", "TestDraw"} {
+		if !strings.Contains(out, "--- PASS: "+test) {
+			t.Errorf("%s did not pass:\n%s", test, out[max(0, len(out)-4000):])
+		}
+	}
+}
+
+// TestLibraryUnderMock: products by a cuBLASLt that refuses addresses of which more was promised than they keep, and takes strides and
+// transposes as the real one does.
+func TestLibraryUnderMock(t *testing.T) {
+	out, calls := suiteUnderMock(t, "^TestSuite$/^(MatMul|SwiGLU)$", "libcublasLt.so.13")
+	for _, test := range []string{"TestSuite/MatMul", "TestSuite/SwiGLU"} {
+		if !strings.Contains(out, "--- PASS: "+test) {
+			t.Errorf("%s did not pass:\n%s", test, out[max(0, len(out)-4000):])
+		}
+	}
+	promised := map[string]bool{}
+	for _, c := range calls {
+		if f := strings.Fields(c); f[0] == "cublasLtMatmul" {
+			promised[f[4]] = true
+		}
+	}
+	if !promised["256"] || !promised["32"] {
+		t.Errorf("alignments of outputs %v: want 32 and 256 among them", promised)
+	}
+}
+
+// TestMockThreads: a product is the library's whatever thread it is asked for on.
+func TestMockThreads(t *testing.T) {
+	out, calls := underMock(t, "threads")
+	if n := strings.Count(strings.Join(names(calls), " "), "cublasLtMatmul"); n != 10 || !strings.Contains(out, "error: <nil>") {
+		t.Errorf("%d products by the library, want 10:\n%s", n, out)
+	}
+}
+
+// suiteUnderMock runs tests of this program under the mock of the driver and of other libraries, with kernels that run on the host.
+func suiteUnderMock(t *testing.T, pattern string, libraries ...string) (output string, calls []string) {
+	t.Helper()
 	lib, err := simt.Build("src", filepath.Join("simt", "host"), filepath.Join("..", "..", ".build", "simt"))
 	if err != nil {
 		t.Skip(err)
@@ -240,17 +318,19 @@ func TestSuiteUnderMock(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	buildMock(t, "cc", dir, "libcuda")
-	cmd := exec.Command(os.Args[0], "-test.run=^(TestSuite|TestTMA|TestProbes|TestDraw)$/^(Embed|RMSNorm|RopeAppend|PoolBlocks|SortKeys|copy|scores|outputs|128@0.*|700@0-2.*)$", "-test.v")
-	cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+dir, "PBS_SIMT_LIB="+lib)
-	out, err := cmd.CombinedOutput()
-	passed := 0
-	for _, test := range []string{"TestSuite/SortKeys", "TestTMA/700@0-2", "TestProbes/outputs", "TestDraw"} {
-		if strings.Contains(string(out), "--- PASS: "+test) {
-			passed++
-		}
+	for _, so := range append(libraries, "libcuda.so.1") {
+		buildMock(t, "cc", dir, so)
 	}
-	if err != nil || strings.Contains(string(out), "SKIP") || passed < 4 {
+	log := filepath.Join(dir, "log")
+	cmd := exec.Command(os.Args[0], "-test.run="+pattern, "-test.v")
+	cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+dir, "PBS_SIMT_LIB="+lib, "PBS_MOCK_LOG="+log)
+	out, err := cmd.CombinedOutput()
+	if err != nil || strings.Contains(string(out), "SKIP") {
 		t.Fatalf("%v\n%s", err, out[max(0, len(out)-4000):])
 	}
+	text, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out), strings.Split(strings.TrimSpace(string(text)), "\n")
 }

@@ -128,7 +128,7 @@ int pbs_clocks(int device, unsigned mhz[3], unsigned long long *held) {
 
 // cuBLASLt's interface as far as it is used: the same in versions 12 and 13.
 typedef void *Handle;
-enum { R_32F = 0, R_16BF = 14, COMPUTE_32F = 68, DESC_TRANSA = 3, OP_T = 1, PREF_WORKSPACE = 1, NOT_SUPPORTED = 15 };
+enum { R_32F = 0, R_16BF = 14, COMPUTE_32F = 68, DESC_TRANSA = 3, OP_T = 1, PREF_WORKSPACE = 1, PREF_ALIGN_A = 5, NOT_SUPPORTED = 15 };
 typedef struct { uint64_t data[8]; } Algo;
 typedef struct {
     Algo algo;
@@ -172,14 +172,19 @@ int pbs_lt_open(void *context, void **handle, int *version) {
     return lt.create(handle) ? 3 : 0;
 }
 
-void pbs_lt_close(void *handle) { lt.destroy(handle); }
+void pbs_lt_close(void *context, void *handle) {
+    pbs_current(context);
+    lt.destroy(handle);
+}
 
 typedef struct {
     void *desc, *w, *x, *out;
     Algo algo;
 } Plan;
 
-int pbs_lt_plan(void *handle, int64_t rows, int64_t n, int64_t k, int64_t out_stride, int64_t x_stride, int64_t w_stride, size_t workspace, void **plan) {
+int pbs_lt_plan(void *context, void *handle, int64_t rows, int64_t n, int64_t k, int64_t out_stride, int64_t x_stride, int64_t w_stride, uint32_t out_align,
+                uint32_t x_align, uint32_t w_align, size_t workspace, void **plan) {
+    if (pbs_current(context)) return 1;
     // Column-major, as cuBLAS sees them: outᵀ[n, rows] = (wᵀ[k, n])ᵀ · xᵀ[k, rows].
     Plan *p = calloc(1, sizeof *p);
     if (!p) return NOT_SUPPORTED;
@@ -194,9 +199,12 @@ int pbs_lt_plan(void *handle, int64_t rows, int64_t n, int64_t k, int64_t out_st
     if (!r) r = lt.layout_create(&p->out, R_32F, n, rows, out_stride);
     if (!r) r = lt.pref_create(&pref);
     if (!r) r = lt.pref_set(pref, PREF_WORKSPACE, &workspace, sizeof workspace);
+    // Of matrices A, B, C and D; without them the algorithm may be one for addresses that 256 divides.
+    uint32_t align[4] = {w_align, x_align, out_align, out_align};
+    for (int i = 0; i < 4 && !r; i++) r = lt.pref_set(pref, PREF_ALIGN_A + i, &align[i], sizeof align[i]);
     if (!r) r = lt.heuristic(handle, p->desc, p->w, p->x, p->out, p->out, pref, 1, &found, &count);
     if (pref) lt.pref_destroy(pref);
-    if (!r && count == 0) r = NOT_SUPPORTED;
+    if (!r) r = count == 0 ? NOT_SUPPORTED : found.state;
     if (r) {
         pbs_lt_drop(p);
         return r;

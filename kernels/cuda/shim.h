@@ -25,8 +25,10 @@ int pbs_clocks(int device, unsigned mhz[3], unsigned long long *held);
 
 // cuBLASLt, opened at run time. pbs_lt_open returns 0 and a handle, or why not: 1 no library, 2 too old, 3 it refuses.
 int pbs_lt_open(void *context, void **handle, int *version);
-void pbs_lt_close(void *handle);
-// pbs_lt_plan prepares out[rows, n] = x[rows, k] w[n, k]ᵀ (+ out) for bf16 x and w and f32 out; a status of cuBLAS, 15: not supported.
-int pbs_lt_plan(void *handle, int64_t rows, int64_t n, int64_t k, int64_t out_stride, int64_t x_stride, int64_t w_stride, size_t workspace, void **plan);
+void pbs_lt_close(void *context, void *handle);
+// pbs_lt_plan prepares out[rows, n] = x[rows, k] w[n, k]ᵀ (+ out) for bf16 x and w and f32 out at addresses that these numbers of bytes divide; a status of
+// cuBLAS, 15: not supported.
+int pbs_lt_plan(void *context, void *handle, int64_t rows, int64_t n, int64_t k, int64_t out_stride, int64_t x_stride, int64_t w_stride, uint32_t out_align,
+                uint32_t x_align, uint32_t w_align, size_t workspace, void **plan);
 int pbs_lt_run(void *context, void *handle, void *plan, uintptr_t out, uintptr_t x, uintptr_t w, float beta, uintptr_t workspace, size_t bytes, void *stream);
 void pbs_lt_drop(void *plan);

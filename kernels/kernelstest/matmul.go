@@ -77,12 +77,22 @@ func (c matmulCase) weights(dev kernels.Device, rng *rand.Rand) (kernels.Linear,
 // roundoff is the relative error that a product of f32 sums may have in units of Σ|x·w|. Where products run in bf16, wider
 // weights are rounded to it, each by up to 2⁻⁹, and those errors add up as their squares do: the worst of some 10⁵
 // outputs stays below 6 standard deviations of it, and Σ|x·w|/√k is close to the root of the sum of squares.
+//
+// A Cutter loses half a unit in the last place of the sum so far, 2⁻²⁴ of it on average and always towards zero, after every eight
+// products: k/8 times. The worst sums grow to some 4√k, 6/√k of Σ|x·w|, and are half of that on the way: √k · 2⁻²⁵ of it in all, or less.
 func (c matmulCase) roundoff(dev kernels.Device) float64 {
 	if dev.Compute() == kernels.BF16 && c.dtype != kernels.BF16 {
 		return math.Min(0x1p-8, 6*0x1p-9/math.Sqrt(float64(c.in)))
 	}
+	if d, ok := dev.(Cutter); ok && d.CutsSums() {
+		return 0x1p-21 + 0x1p-25*math.Sqrt(float64(c.in))
+	}
 	return 0x1p-21
 }
+
+// Cutter is a device that may cut the bits of a sum that do not fit instead of rounding it, as NVIDIA's tensor cores do (Fasi, Higham,
+// Mikaitis, Pranesh 2021, doi:10.7717/peerj-cs.330).
+type Cutter interface{ CutsSums() bool }
 
 func testMatMul(t *testing.T, dev kernels.Device) {
 	for i, c := range matmulCases() {

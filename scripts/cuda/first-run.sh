@@ -15,9 +15,11 @@ bin=$root/bin/pbs-run-cuda
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 
-if lib=$(python3 -c 'import nvidia.cu13 as m; print(list(m.__path__)[0] + "/lib")' 2>/dev/null); then
-	export LD_LIBRARY_PATH="$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-fi
+for module in nvidia.cublas nvidia.cu13; do # PyTorch for CUDA 12 and for 13, which comes first
+	if lib=$(python3 -c "import $module as m; print(list(m.__path__)[0] + '/lib')" 2>/dev/null) && ls "$lib"/libcublasLt.so.* >/dev/null 2>&1; then
+		export LD_LIBRARY_PATH="$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+	fi
+done
 
 # step NAME SECONDS COMMAND...: runs a command, keeps its output, tells how it went and its last lines.
 step() {

@@ -96,13 +96,15 @@ EXPORT int cuDeviceGetPCIBusId(char *address, int n, int d) { DO("%d", d); snpri
 static intptr_t modules = 0x4000, first_module;
 EXPORT int cuDevicePrimaryCtxRetain(void **ctx, int d) { DO("%d", d); *ctx = (void *)0x1000, first_module = modules; return OK; }
 EXPORT int cuDevicePrimaryCtxRelease_v2(int d) { DO("%d", d); return OK; }
-EXPORT int cuCtxSetCurrent(void *ctx) { DO("%p", ctx); return OK; }
+static __thread void *current;
+EXPORT int cuCtxSetCurrent(void *ctx) { DO("%p", ctx); current = ctx; return OK; }
+EXPORT int cuCtxGetCurrent(void **ctx) { *ctx = current; return OK; }
 EXPORT int cuStreamCreate(void **s, unsigned flags) { DO("%u", flags); *s = (void *)0x2000; return OK; }
 EXPORT int cuStreamSynchronize(void *s) { DO("%p", s); return OK; }
 EXPORT int cuEventCreate(void **e, unsigned flags) { DO("%u", flags); *e = (void *)0x3000; return OK; }
 EXPORT int cuEventRecord(void *e, void *s) { DO("%p %p", e, s); return OK; }
 EXPORT int cuEventSynchronize(void *e) { DO("%p", e); return OK; }
-EXPORT int cuEventElapsedTime(float *ms, void *a, void *b) { DO("%p %p", a, b); *ms = 1; return OK; }
+EXPORT int cuEventElapsedTime_v2(float *ms, void *a, void *b) { DO("%p %p", a, b); *ms = 1; return OK; }
 EXPORT int cuModuleLoadData(void **m, const void *image) {
     DO("%08x", *(const unsigned *)image);
     *m = (void *)modules++;

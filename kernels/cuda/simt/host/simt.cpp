@@ -351,6 +351,19 @@ void show_wgmma() {
     fiber()->unshown.clear();
 }
 
+// plus adds to a sum of f32 as tensor cores do: bits that do not fit are cut, not rounded (Fasi, Higham, Mikaitis, Pranesh 2021). After eight
+// products here, as on sm_80, for mma.sync, and after 16 for wgmma.
+static float plus(float sum, float x) {
+    double exact = static_cast<double>(sum) + static_cast<double>(x);
+    float f = static_cast<float>(exact);
+    if (isinf(f) || !(fabs(static_cast<double>(f)) > fabs(exact))) return f;
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    u--;
+    memcpy(&f, &u, 4);
+    return f;
+}
+
 static float widen(uint32_t bf16) {
     uint32_t u = bf16 << 16;
     float f;
@@ -372,14 +385,15 @@ static void run_mma(Fiber **w) {
         for (int r = 0; r < 2; r++)
             for (int i = 0; i < 2; i++) b[t + r * 8 + i][g] = widen(w[l]->in[4 + r] >> 16 * i & 0xffff);
     }
-    float c[16][8] = {};
+    float c[2][16][8] = {};
     for (int i = 0; i < 16; i++)
         for (int k = 0; k < 16; k++)
-            for (int j = 0; j < 8; j++) c[i][j] += a[i][k] * b[k][j];
+            for (int j = 0; j < 8; j++) c[k / 8][i][j] += a[i][k] * b[k][j];
     for (int l = 0; l < 32; l++) {
         float x[4];
         memcpy(x, w[l]->out, 16);
-        for (int r = 0; r < 4; r++) x[r] += c[l / 4 + r / 2 * 8][l % 4 * 2 + r % 2];
+        for (int half = 0; half < 2; half++)
+            for (int r = 0; r < 4; r++) x[r] = plus(x[r], c[half][l / 4 + r / 2 * 8][l % 4 * 2 + r % 2]);
         memcpy(w[l]->out, x, 16);
     }
 }
@@ -420,7 +434,7 @@ static void run_wgmma(Fiber **g, size_t k0) {
         for (int t = 0; t < n / 8; t++)
             for (int e = 0; e < 4; e++) {
                 float *d = &of(i).sums[t * 4 + e];
-                *d = (p.more ? *d : 0) + c[i / 32 * 16 + i % 32 / 4 + e / 2 * 8][t * 8 + i % 4 * 2 + e % 2];
+                *d = plus(p.more ? *d : 0, c[i / 32 * 16 + i % 32 / 4 + e / 2 * 8][t * 8 + i % 4 * 2 + e % 2]);
             }
 }
 
