@@ -1,6 +1,6 @@
 #!/bin/sh
-# What can be proved of the CUDA build without a GPU: it compiles and vets, no attention kernel spills registers, the binary starts
-# without a driver, and the default build has nothing of it. Skipped where neither nvcc nor PyPI's can be had.
+# What can be proved of the CUDA build without a GPU: it compiles and vets, no attention kernel spills registers, its calls of the driver
+# pass on a mock, the binary starts without a driver, and the default build has nothing of it. Skipped where neither nvcc nor PyPI's can be had.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -27,5 +27,6 @@ if ! ldconfig -p 2>/dev/null | grep -q libcuda.so.1; then
 	bin/pbs-run-cuda bench attention --device auto --lengths 256 >"$dir/out" 2>&1 || fail "--device auto without a driver fails: $(cat "$dir/out")"
 	grep -q 'no CUDA device: computing on the CPU' "$dir/out" || fail "--device auto without a driver says: $(cat "$dir/out")"
 fi
+(cd kernels/cuda && ../../bin/cuda-test -test.run Mock) >"$dir/out" 2>&1 || fail "against the mock of the driver: $(cat "$dir/out")"
 bin/pbs-run-cuda --help >/dev/null || fail "the binary does not start"
 echo "test-cuda-build: ok"
