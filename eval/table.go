@@ -9,6 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/pbs-run/pbs-run/eval/metric"
 	"github.com/pbs-run/pbs-run/eval/score"
 )
 
@@ -139,31 +140,18 @@ func scores(r *score.Report) []flat {
 	return all
 }
 
-// A category is a part of a benchmark whose scores are averaged.
-type category struct {
-	name  string
-	tasks []string
-}
-
-// categories are LongBench's as OpenCompass groups them, and RULER's (arXiv 2404.06654, section 3).
-func categories(benchmark string) []category {
+// categories are LongBench's and RULER's (arXiv 2404.06654, section 3).
+func categories(benchmark string) []metric.Category {
 	switch benchmark {
 	case "longbench":
-		return []category{
-			{"single-document-qa", []string{"narrativeqa", "qasper", "multifieldqa_en", "multifieldqa_zh"}},
-			{"multi-document-qa", []string{"hotpotqa", "2wikimqa", "musique", "dureader"}},
-			{"summarization", []string{"gov_report", "qmsum", "multi_news", "vcsum"}},
-			{"few-shot-learning", []string{"trec", "triviaqa", "samsum", "lsht"}},
-			{"synthetic-tasks", []string{"passage_count", "passage_retrieval_en", "passage_retrieval_zh"}},
-			{"code-completion", []string{"lcc", "repobench-p"}},
-		}
+		return metric.LongBenchCategories()
 	case "ruler":
-		return []category{
-			{"retrieval", []string{"niah_single_1", "niah_single_2", "niah_single_3", "niah_multikey_1", "niah_multikey_2",
+		return []metric.Category{
+			{Name: "retrieval", Tasks: []string{"niah_single_1", "niah_single_2", "niah_single_3", "niah_multikey_1", "niah_multikey_2",
 				"niah_multikey_3", "niah_multivalue", "niah_multiquery"}},
-			{"multi-hop-tracing", []string{"vt"}},
-			{"aggregation", []string{"cwe", "fwe"}},
-			{"question-answering", []string{"qa_1", "qa_2"}},
+			{Name: "multi-hop-tracing", Tasks: []string{"vt"}},
+			{Name: "aggregation", Tasks: []string{"cwe", "fwe"}},
+			{Name: "question-answering", Tasks: []string{"qa_1", "qa_2"}},
 		}
 	}
 	return nil
@@ -185,15 +173,15 @@ func means(r *score.Report) []flat {
 	var all []flat
 	for _, c := range categories(r.Benchmark) {
 		var members []float64
-		for _, t := range c.tasks {
+		for _, t := range c.Tasks {
 			if s, ok := scores[t]; ok {
 				members = append(members, s)
 			}
 		}
-		if len(members) == len(c.tasks) {
+		if len(members) == len(c.Tasks) {
 			mean := meanOf(members)
 			groups = append(groups, mean)
-			all = append(all, flat{name: "[" + c.name + "]", score: &mean})
+			all = append(all, flat{name: "[" + c.Name + "]", score: &mean})
 		}
 	}
 	if len(tasks) > 0 {

@@ -42,6 +42,24 @@ func LongBenchEDatasets() []string {
 		"samsum", "passage_retrieval_en", "passage_count", "lcc", "repobench-p"}
 }
 
+// A Category is a part of a benchmark whose scores are averaged.
+type Category struct {
+	Name  string
+	Tasks []string
+}
+
+// LongBenchCategories are LongBench's as OpenCompass groups them (configs/summarizers/groups/longbench.py).
+func LongBenchCategories() []Category {
+	return []Category{
+		{"single-document-qa", []string{"narrativeqa", "qasper", "multifieldqa_en", "multifieldqa_zh"}},
+		{"multi-document-qa", []string{"hotpotqa", "2wikimqa", "musique", "dureader"}},
+		{"summarization", []string{"gov_report", "qmsum", "multi_news", "vcsum"}},
+		{"few-shot-learning", []string{"trec", "triviaqa", "samsum", "lsht"}},
+		{"synthetic-tasks", []string{"passage_count", "passage_retrieval_en", "passage_retrieval_zh"}},
+		{"code-completion", []string{"lcc", "repobench-p"}},
+	}
+}
+
 // A LongBench scores predictions of LongBench. It may be used by several goroutines at once.
 type LongBench struct {
 	protocol Protocol

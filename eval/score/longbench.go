@@ -171,20 +171,20 @@ type group struct {
 	members []string // data sets, or groups before this one
 }
 
+// openCompassGroups are LongBench's categories, its two languages, and the mean of the categories.
 func openCompassGroups() []group {
-	return []group{
-		{"longbench_single-document-qa", []string{"narrativeqa", "qasper", "multifieldqa_en", "multifieldqa_zh"}},
-		{"longbench_multi-document-qa", []string{"hotpotqa", "2wikimqa", "musique", "dureader"}},
-		{"longbench_summarization", []string{"gov_report", "qmsum", "multi_news", "vcsum"}},
-		{"longbench_few-shot-learning", []string{"trec", "triviaqa", "samsum", "lsht"}},
-		{"longbench_synthetic-tasks", []string{"passage_count", "passage_retrieval_en", "passage_retrieval_zh"}},
-		{"longbench_code-completion", []string{"lcc", "repobench-p"}},
+	var all []group
+	whole := group{name: "longbench"}
+	for _, c := range metric.LongBenchCategories() {
+		all = append(all, group{"longbench_" + c.Name, c.Tasks})
+		whole.members = append(whole.members, "longbench_"+c.Name)
+	}
+	return append(all, []group{
 		{"longbench_zh", []string{"multifieldqa_zh", "dureader", "vcsum", "lsht", "passage_retrieval_zh", "lcc", "repobench-p"}},
 		{"longbench_en", []string{"narrativeqa", "qasper", "multifieldqa_en", "hotpotqa", "2wikimqa", "musique", "gov_report",
 			"qmsum", "multi_news", "trec", "triviaqa", "samsum", "passage_count", "passage_retrieval_en", "lcc", "repobench-p"}},
-		{"longbench", []string{"longbench_single-document-qa", "longbench_multi-document-qa", "longbench_summarization",
-			"longbench_few-shot-learning", "longbench_synthetic-tasks", "longbench_code-completion"}},
-	}
+		whole,
+	}...)
 }
 
 func groupNames() []string {
