@@ -7,7 +7,6 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/pbs-run/pbs-run/attention"
 	"github.com/pbs-run/pbs-run/kernels"
 	"github.com/pbs-run/pbs-run/loader"
 	"github.com/pbs-run/pbs-run/model"
@@ -72,16 +71,9 @@ func TestDrawnModel(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer ckpt.Close()
-		m, err := model.New(d, cfg, ckpt)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := fullSession(t, d, cfg, ckpt, 5)
 		if want := ckpt.Bytes()["BF16"]; placed != want {
 			t.Errorf("%d of %d bytes placed", placed, want)
-		}
-		s, err := m.NewSession(m.NewPlan(5, 5, model.Needs{KV: kernels.BF16, Compute: d.Compute(), Methods: []attention.Method{attention.Full{}}}))
-		if err != nil {
-			t.Fatal(err)
 		}
 		if err := s.Logits(context.Background(), []int32{3, 1, 4, 1, 5}, []int{4}, func(_ int, x []float32) error {
 			logits[i] = slices.Clone(x)

@@ -53,15 +53,7 @@ func testGoldenLogits(t *testing.T, d *Device, name string, lengths []int) {
 			t.Fatal(err)
 		}
 		defer ckpt.Close()
-		m, err := model.New(d, cfg, ckpt)
-		if err != nil {
-			t.Fatal(err)
-		}
-		most := lengths[len(lengths)-1]
-		s, err := m.NewSession(m.NewPlan(most, most, model.Needs{KV: kernels.BF16, Compute: d.Compute(), Methods: []attention.Method{attention.Full{}}}))
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := fullSession(t, d, cfg, ckpt, lengths[len(lengths)-1])
 		for _, n := range lengths {
 			p := fmt.Sprintf("len%d.", n)
 			ids, positions, want := data.Ints(p+"input_ids"), data.Ints(p+"positions"), data.Floats(p+"logits")
@@ -179,4 +171,18 @@ func testGoldenPBS(t *testing.T, d *Device, most int) {
 	if ran == 0 {
 		t.Fatal("no golden cases")
 	}
+}
+
+// fullSession is a session of up to so many tokens by full attention.
+func fullSession(t *testing.T, d *Device, cfg model.Config, ckpt *loader.Checkpoint, tokens int) *model.Session {
+	t.Helper()
+	m, err := model.New(d, cfg, ckpt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := m.NewSession(m.NewPlan(tokens, tokens, model.Needs{KV: kernels.BF16, Compute: d.Compute(), Methods: []attention.Method{attention.Full{}}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
