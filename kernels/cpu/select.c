@@ -58,14 +58,15 @@ void pbs_pick_heaviest(int isa, const float *weights, int64_t lo, int64_t hi, do
         int32_t u = weight_bits(weights[i]);
         lightest = u < lightest ? u : lightest, top = u > top ? u : top;
     }
-    int64_t least = lightest, above = (int64_t)top + 1;  // weights of at least these bits reach the mass, or all fall short; those above do not
+    // Weights of at least the least bits reach the mass, or all fall short; those of at least the bits above lack something.
+    int64_t least = lightest, above = (int64_t)top + 1;
+    double missing = mass;
     while (!all && above - least > 1) {
         int64_t mid = (least + above) / 2;
-        if (mass_from(isa, weights + lo, hi - lo, (int32_t)mid, count) >= mass) least = mid;
-        else above = mid;
+        double lacks = mass - mass_from(isa, weights + lo, hi - lo, (int32_t)mid, count);
+        if (!(lacks <= 0)) above = mid, missing = lacks;
+        else least = mid;
     }
-    double missing = all ? 0 : mass;
-    if (!all && above <= INT32_MAX) missing -= mass_from(isa, weights + lo, hi - lo, (int32_t)above, count);
     for (int64_t i = lo; i < hi; i++) {
         int32_t u = weight_bits(weights[i]);
         if (!all && (u < least || (u == least && missing <= 0))) continue;
