@@ -14,11 +14,15 @@
 #define OWN_PRODUCTS
 #define PRODUCTS_BEGIN() tiles_begin()
 #define PRODUCTS_END() _tile_release()
+#define OWN_RANKING(positions) ((positions) % NR == 0)
 
 struct tile;
+struct attend_args;
 TARGET static void tiles_begin(void);
 TARGET static void products_scores(const struct tile *t, int64_t row0, int64_t rows, int64_t key0, int64_t n);
 TARGET static void products_outputs(const struct tile *t, int64_t row0, int64_t rows, int64_t key0, int64_t n, int rescale);
+TARGET static void rank_queries(const struct attend_args *a, void *scratch, const void *k, int64_t k0, int64_t k1, float *stats, float *out,
+                                int64_t out_stride);
 #include "attend_tile.h"
 
 // The tile intrinsics do not say that they read memory.
@@ -43,6 +47,13 @@ TARGET ALWAYS_INLINE void tiles_multiply(const float *a, int64_t lda, const floa
     }
 }
 
+TARGET ALWAYS_INLINE void tiles_zero(void) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+}
+
 TARGET ALWAYS_INLINE void tiles_store(float *c, int64_t ldc, int two) {
     _tile_stored(0, c, ldc * 4);
     _tile_stored(1, c + 16, ldc * 4);
@@ -58,10 +69,7 @@ TARGET static void products_scores(const struct tile *t, int64_t row0, int64_t r
         for (int64_t r = 0; r < rows; r += 32) {
             const float *q = t->q + (row0 + r) * t->dims_pad, *k = t->k + (key0 + key) * t->dims_pad;
             int two = rows - r > 16;
-            _tile_zero(0);
-            _tile_zero(1);
-            _tile_zero(2);
-            _tile_zero(3);
+            tiles_zero();
             if (two) tiles_multiply(q, t->dims_pad, k, t->dims_pad / 16, 1);
             else tiles_multiply(q, t->dims_pad, k, t->dims_pad / 16, 0);
             tiles_store(t->scores + r * ST + key, ST, two);
@@ -95,4 +103,5 @@ TARGET static void products_outputs(const struct tile *t, int64_t row0, int64_t 
 #include "attend_blocks.h"
 #include "attend_strided.h"
 #include "attend_lines.h"
+#include "rank_amx.h"
 #endif

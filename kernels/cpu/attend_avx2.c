@@ -19,19 +19,6 @@ TARGET ALWAYS_INLINE V vvisible(V s, const int32_t *kpos, int32_t pos) {
     return _mm256_blendv_ps(s, VSET1(-__builtin_inff()), _mm256_castsi256_ps(hidden));
 }
 
-// 2^x for x <= 2^7, within 2 ulp; 0 below 2^-127, NaN stays NaN. Adding the magic number rounds x to an integer n and leaves
-// n + 127 in the low bits; what remains, in [-1/2, 1/2], goes through a minimax polynomial (7.5e-8).
-TARGET ALWAYS_INLINE V vexp2(V x) {
-    x = _mm256_max_ps(VSET1(-127), x);
-    V magic = VSET1(12582912.0f + 127), y = _mm256_add_ps(x, magic), r = _mm256_sub_ps(x, _mm256_sub_ps(y, magic));
-    V p = VFMA(VSET1(0.00132764725f), r, VSET1(0.00967554096f));
-    p = VFMA(p, r, VSET1(0.0555071309f));
-    p = VFMA(p, r, VSET1(0.240221202f));
-    p = VFMA(p, r, VSET1(0.693146944f));
-    p = VFMA(p, r, VSET1(1.00000012f));
-    return _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(y), 23)));
-}
-
 TARGET ALWAYS_INLINE void transpose(float *dst, const float *src, int64_t ld) {
     V r[8], t[8];
     for (int i = 0; i < 4; i++) {  // rows i and i+4 share a register, so that two rounds of 128-bit shuffles finish the job

@@ -7,17 +7,7 @@
     _mm512_mask_blend_ps(_mm512_cmpgt_epi32_mask(_mm512_loadu_si512(kpos), _mm512_set1_epi32(pos)), s, VSET1(-__builtin_inff()))
 #define TRANSPOSE(dst, src, ld) transpose(dst, src, ld)
 
-// 2^x by floor and remainder in [0, 1); scalef takes the floor itself, gives 0 for -inf, and NaN stays NaN. The polynomials
-// are minimax: within 2 ulp for f32, and within 7.5e-5, a sixteenth of the rounding to come, for bf16.
-TARGET ALWAYS_INLINE V vexp2(V x) {
-    V r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-    V p = VFMA(VSET1(0.00187757669f), r, VSET1(0.00898933969f));
-    p = VFMA(p, r, VSET1(0.0558263175f));
-    p = VFMA(p, r, VSET1(0.240153611f));
-    p = VFMA(p, r, VSET1(0.693153083f));
-    p = VFMA(p, r, VSET1(0.99999994f));
-    return _mm512_scalef_ps(p, x);
-}
+// vexp2 within 7.5e-5, a sixteenth of the rounding to bf16 to come.
 TARGET ALWAYS_INLINE V vexp2_coarse(V x) {
     V r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
     V p = VFMA(VSET1(0.0780245215f), r, VSET1(0.226067156f));

@@ -227,6 +227,12 @@ TARGET ALWAYS_INLINE void rank_sums(float *out, float *s, int64_t n, float c, co
 
 TARGET void FN(pbs_rank_keys_)(const struct attend_args *a, void *scratch, const void *k, int64_t k0, int64_t k1, float *stats, float *out,
                                int64_t out_stride) {
+#ifdef OWN_RANKING
+    if (OWN_RANKING(a->positions)) {
+        rank_queries(a, scratch, k, k0, k1, stats, out, out_stride);
+        return;
+    }
+#endif
     struct tile t;
     int64_t rows = a->positions * a->group;
     tile_carve(&t, scratch, a->head_dim, rows);

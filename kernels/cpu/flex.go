@@ -1,8 +1,8 @@
 package cpu
 
 /*
-#cgo noescape pbs_weigh_blocks
-#cgo nocallback pbs_weigh_blocks
+#cgo noescape pbs_softmax_blocks
+#cgo nocallback pbs_softmax_blocks
 #cgo noescape pbs_keep_pairs
 #cgo nocallback pbs_keep_pairs
 #include "select.h"
@@ -31,7 +31,7 @@ func (d *Device) SelectFlex(p *kernels.Plan, q kernels.Tensor, last int, rule ke
 	}
 	j := d.startSparse(p, q, kernels.KV{})
 	defer j.finish()
-	j.rule, j.flex, j.last = kernels.Selection{}, rule, last
+	j.rule, j.flex, j.last = kernels.Selection{Own: true}, rule, last
 	j.divide(flexScratch(p.Shape()), 0)
 	j.op = (*sparseJob).selectFlex
 	d.pool.run(j, j.heads)
@@ -39,7 +39,7 @@ func (d *Device) SelectFlex(p *kernels.Plan, q kernels.Tensor, last int, rule ke
 
 // flexScratch is what flexHead holds.
 func flexScratch(s kernels.PlanShape) int {
-	return 8*((s.Capacity+63)/64+(keyBlocks(s)+63)/64) + 4*(s.HeadDim+3*keyBlocks(s))
+	return 8*((s.Capacity+63)/64+(keyBlocks(s)+63)/64) + 4*(s.HeadDim+2*keyBlocks(s)) + selectScratch(s)
 }
 
 // flexHead is what a head's choice needs for the moment.
@@ -47,14 +47,14 @@ type flexHead struct {
 	keys, blocks    []uint64  // a bit each
 	mean            []float32 // of the last queries
 	vertical, slash []float32 // mass of key blocks and of diagonals of blocks
-	weights         []float32 // of key blocks
+	weights         []float32 // of key blocks, and what weighing takes
 }
 
 func (j *sparseJob) flexHead(w int) flexHead {
 	at, n, blocks := arena(j.scratchOf(w)), j.plan.Keys(), j.plan.KeyBlocks()
 	return flexHead{
 		keys: take[uint64](&at, (n+63)/64), blocks: take[uint64](&at, (blocks+63)/64), mean: take[float32](&at, j.plan.KMean.Cols()),
-		vertical: take[float32](&at, blocks), slash: take[float32](&at, blocks), weights: take[float32](&at, blocks),
+		vertical: take[float32](&at, blocks), slash: take[float32](&at, blocks), weights: take[float32](&at, selectScratch(j.plan.Shape())/4),
 	}
 }
 
@@ -143,7 +143,8 @@ func (j *sparseJob) divergence(w, h int, s flexHead) float64 {
 	mean := (*C.float)(unsafe.SliceData(s.mean))
 	C.pbs_pool_blocks(j.set, a, j.rowsAt(j.q, p.Rows-j.last, h), nil, 0, 0, C.int64_t(j.last), 0, 1, mean)
 	guess := s.weights[:p.KeyBlocks()]
-	C.pbs_weigh_blocks(j.set, a, mean, (*C.float)(j.ofHead(p.KMean, h)), C.int64_t(len(guess)), (*C.float)(unsafe.SliceData(guess)))
+	C.pbs_softmax_blocks(j.set, a, mean, (*C.float)(j.ofHead(p.KMean, h)), C.int64_t(len(guess)-1), (*C.float)(unsafe.SliceData(guess)),
+		C.pbs_weigh_stride(C.int64_t(len(guess))))
 	sum := 0.0
 	for b := range guess {
 		x, y := float64(guess[b]), float64(s.vertical[b])

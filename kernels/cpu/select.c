@@ -75,13 +75,29 @@ void pbs_pick_heaviest(int isa, const float *weights, int64_t lo, int64_t hi, do
     }
 }
 
+// normalise divides n weights by their sum.
+static void normalise(float *weights, int64_t n) {
+    double sum = 0;
+    for (int64_t j = 0; j < n; j++) sum += weights[j];
+    for (int64_t j = 0; j < n; j++) weights[j] = (float)(weights[j] / sum);
+}
+
+void pbs_softmax_blocks(int isa, const struct select_args *a, const float *q, const float *k, int64_t i, float *weights, int64_t stride) {
+    pbs_weigh_blocks(isa, a, q, k, i, i + 1, weights, stride);
+    normalise(weights, pbs_candidates(a, i));
+}
+
 void pbs_keep_pairs(int isa, const struct select_args *a, const float *q, const float *k, int64_t i0, int64_t i1, double mass, uint64_t *keep,
-                    float *weights) {
+                    float *scratch) {
     struct heaviest h = {.missing = mass, .shift = 24};
+    int64_t stride = pbs_weigh_stride(i1);
     for (int last = 0; !last;) {
         last = h.shift < 0;
         for (int64_t i = i0; i < i1; i++) {
-            pbs_weigh_blocks(isa, a, q + (i - i0) * a->head_dim, k, i + 1, weights);
+            int64_t row = (i - i0) % PBS_WEIGH_ROWS, end = i + PBS_WEIGH_ROWS < i1 ? i + PBS_WEIGH_ROWS : i1;
+            if (row == 0) pbs_weigh_blocks(isa, a, q + (i - i0) * a->head_dim, k, i, end, scratch, stride);
+            float *weights = scratch + row * stride;
+            normalise(weights, i + 1);
             int nan = weights[0] != weights[0];
             if (!last && !nan) heaviest_see(&h, weights, i + 1);
             for (int64_t j = 0; last && j <= i; j++) {
@@ -109,7 +125,7 @@ static void keep_heaviest_left(const float *weights, int64_t n, uint64_t *keep) 
 }
 
 void pbs_choose_blocks(int isa, const struct select_args *a, int64_t first, int64_t i, float *weights, uint64_t *keep, uint32_t *kept) {
-    int64_t blocks = (a->keys + a->block - 1) / a->block, per = a->segment / a->block, own = i / per * per, n = a->own ? i + 1 : own;
+    int64_t blocks = (a->keys + a->block - 1) / a->block, per = a->segment / a->block, own = i / per * per, n = pbs_candidates(a, i);
     int all = i >= blocks - a->last;
     double sum = 0;
     for (int64_t j = 0; j < n; j++) sum += weights[j];
@@ -168,9 +184,15 @@ void pbs_pool_blocks(int isa, const struct select_args *a, const void *x, const 
 
 void pbs_select_blocks(int isa, const struct select_args *a, const uint16_t *perm, int64_t sorted, const float *q, const float *k, int64_t i0,
                        int64_t i1, uint64_t *keep, uint32_t *kept, float *scratch) {
-    CHOOSE(isa, pbs_select_blocks, (a, perm, sorted, q, k, i0, i1, keep, kept, scratch));
+    int64_t first = pbs_first_block(a, perm, sorted), stride = pbs_weigh_stride(i1);
+    for (int64_t i = i0; i < i1; i++, keep += a->words, kept++) {
+        int64_t row = (i - i0) % PBS_WEIGH_ROWS, end = i + PBS_WEIGH_ROWS < i1 ? i + PBS_WEIGH_ROWS : i1;
+        if (row == 0) pbs_weigh_blocks(isa, a, q + (i - i0) * a->head_dim, k, i, end, scratch, stride);
+        pbs_choose_blocks(isa, a, first, i, scratch + row * stride, keep, kept);
+    }
 }
 
-void pbs_weigh_blocks(int isa, const struct select_args *a, const float *q, const float *k, int64_t n, float *weights) {
-    CHOOSE(isa, pbs_weigh_blocks, (a, q, k, n, weights));
+void pbs_weigh_blocks(int isa, const struct select_args *a, const float *q, const float *k, int64_t i0, int64_t i1, float *weights,
+                      int64_t stride) {
+    CHOOSE(isa, pbs_weigh_blocks, (a, q, k, i0, i1, weights, stride));
 }

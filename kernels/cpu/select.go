@@ -99,8 +99,10 @@ func (d *Device) SelectBlocks(p *kernels.Plan, rule kernels.Selection) {
 	j.runBlocks((*sparseJob).selectRows, p.QueryBlocks())
 }
 
-// selectScratch is a weight for every key block.
-func selectScratch(s kernels.PlanShape) int { return 4 * keyBlocks(s) }
+// selectScratch is what weighing all key blocks takes.
+func selectScratch(s kernels.PlanShape) int {
+	return 4 * int(C.pbs_weigh_floats(C.int64_t(keyBlocks(s)), C.int64_t(s.HeadDim)))
+}
 
 func keyBlocks(s kernels.PlanShape) int { return (s.Capacity + s.Block - 1) / s.Block }
 

@@ -19,14 +19,28 @@ struct select_args {
     int64_t words;       // of a row of keep
 };
 
+// So many query blocks are weighed at once.
+enum { PBS_WEIGH_ROWS = 16 };
+
+// pbs_weigh_floats is what the weights of so many key blocks take, and pbs_weigh_stride a row of them.
+ALWAYS_INLINE int64_t pbs_weigh_stride(int64_t blocks) { return (blocks + 15) / 16 * 16; }
+ALWAYS_INLINE int64_t pbs_weigh_floats(int64_t blocks, int64_t head_dim) {
+    return PBS_WEIGH_ROWS * pbs_weigh_stride(blocks) + 16 * head_dim;
+}
+
+// pbs_candidates is how many key blocks query block i chooses from: the first ones.
+ALWAYS_INLINE int64_t pbs_candidates(const struct select_args *a, int64_t i) {
+    int64_t per = a->segment / a->block;
+    return a->own ? i + 1 : i / per * per;
+}
+
 // pbs_pool_blocks writes the sums of blocks [j0, j1) over the block's size to means: [j1-j0][head_dim]. x points at position
 // lo of the head, and positions end before hi; perm, unless NULL (then lo is 0), is the order of the first `sorted` ones.
 #define SELECT_KERNELS(isa)                                                                                                         \
     void pbs_pool_blocks_##isa(const struct select_args *a, const void *x, const uint16_t *perm, int64_t sorted, int64_t lo, int64_t hi, \
                                int64_t j0, int64_t j1, float *means);                                                               \
-    void pbs_select_blocks_##isa(const struct select_args *a, const uint16_t *perm, int64_t sorted, const float *q, const float *k, \
-                                 int64_t i0, int64_t i1, uint64_t *keep, uint32_t *kept, float *scratch);                           \
-    void pbs_weigh_blocks_##isa(const struct select_args *a, const float *q, const float *k, int64_t n, float *weights); \
+    void pbs_weigh_blocks_##isa(const struct select_args *a, const float *q, const float *k, int64_t i0, int64_t i1, float *weights, \
+                                int64_t stride);                                                                                    \
     double pbs_mass_from_##isa(const float *weights, int64_t n, int32_t least, int count);
 
 SELECT_KERNELS(portable)
@@ -37,12 +51,16 @@ void pbs_pool_blocks(int isa, const struct select_args *a, const void *x, const 
                      int64_t j0, int64_t j1, float *means);
 
 // pbs_select_blocks fills keep and kept for query blocks [i0, i1) from the pooled queries q [i1-i0][head_dim] and keys k [key
-// blocks][head_dim]; scratch holds as many floats as there are key blocks.
+// blocks][head_dim], in scratch of pbs_weigh_floats.
 void pbs_select_blocks(int isa, const struct select_args *a, const uint16_t *perm, int64_t sorted, const float *q, const float *k, int64_t i0,
                        int64_t i1, uint64_t *keep, uint32_t *kept, float *scratch);
 
-// pbs_weigh_blocks writes the softmax of a pooled query's scores with n pooled keys to weights.
-void pbs_weigh_blocks(int isa, const struct select_args *a, const float *q, const float *k, int64_t n, float *weights);
+// pbs_weigh_blocks writes e to the scores of up to PBS_WEIGH_ROWS query blocks [i0, i1) with the candidates of each, relative to its highest,
+// to rows of weights [PBS_WEIGH_ROWS][stride], behind which it works.
+void pbs_weigh_blocks(int isa, const struct select_args *a, const float *q, const float *k, int64_t i0, int64_t i1, float *weights, int64_t stride);
+
+// pbs_softmax_blocks writes the softmax of query block i's scores to the first row of such weights.
+void pbs_softmax_blocks(int isa, const struct select_args *a, const float *q, const float *k, int64_t i, float *weights, int64_t stride);
 
 // pbs_mass_from is the sum of the weights whose bits are at least these, or with count their number.
 
@@ -59,10 +77,10 @@ void pbs_pick_heaviest(int isa, const float *weights, int64_t lo, int64_t hi, do
 
 // pbs_keep_pairs sets, for query blocks [i0, i1) from the pooled queries q [i1-i0][head_dim], the bits of those pairs with a key block up to
 // their own that together stay below `mass`, heaviest first; they weigh the softmax of the query block's scores. A query block whose
-// scores are NaN keeps all. keep is the row of i0, and weights holds as many floats as there are key blocks: pairs are weighed anew in
-// each of five passes, as there may be millions.
+// scores are NaN keeps all. keep is the row of i0, and a->own is set. Pairs are weighed anew in each of five passes, in scratch of
+// pbs_weigh_floats, as there may be millions.
 void pbs_keep_pairs(int isa, const struct select_args *a, const float *q, const float *k, int64_t i0, int64_t i1, double mass, uint64_t *keep,
-                    float *weights);
+                    float *scratch);
 
 // pbs_sort_segments writes for each segment of `sorted` scores the places by descending score; equal ones keep their order.
 // scratch holds 4 * segment dwords.

@@ -96,40 +96,39 @@ TARGET double SCAT(pbs_mass_from_, SISA)(const float *weights, int64_t n, int32_
     return sum;
 }
 
-TARGET ALWAYS_INLINE float select_dot(const float *q, const float *k, int64_t n) {
-    V s0 = VSET1(0), s1 = s0;
-    int64_t d = 0;
-    for (; d + 2 * VL <= n; d += 2 * VL) {
-        s0 = VFMA(VLOAD(q + d), VLOAD(k + d), s0);
-        s1 = VFMA(VLOAD(q + d + VL), VLOAD(k + d + VL), s1);
+// score_keys writes the scores of some queries with VL keys, whose dimensions lie in panel [head_dim][VL].
+TARGET ALWAYS_INLINE void score_keys(const float *panel, const float *q, int64_t head_dim, float *scores, int64_t stride, int rows) {
+    V s[8];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) s[r] = VSET1(0);
+    for (int64_t d = 0; d < head_dim; d++) {
+        V k = VLOAD(panel + d * VL);
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) s[r] = VFMA(VBCAST(q + r * head_dim + d), k, s[r]);
     }
-    float s = VHSUM(VADD(s0, s1));
-    for (; d < n; d++) s += q[d] * k[d];
-    return s;
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) VSTORE(scores + r * stride, s[r]);
 }
 
-// weigh writes e to the score of q with each of n keys, relative to the highest.
-TARGET ALWAYS_INLINE void weigh(const struct select_args *a, const float *q, const float *k, int64_t n, float *weights) {
-    float top = -INFINITY;
-    for (int64_t j = 0; j < n; j++) {
-        weights[j] = select_dot(q, k + j * a->head_dim, a->head_dim) * a->scale;
-        top = weights[j] > top ? weights[j] : top;
-    }
-    for (int64_t j = 0; j < n; j++) weights[j] = expf(weights[j] - top);
+// weigh turns n products into powers of two relative to the highest; c is scale*log2(e).
+TARGET ALWAYS_INLINE void weigh(float *weights, int64_t n, float c) {
+    V top = VSET1(-INFINITY), cv = VSET1(c);
+    for (int64_t j = n; j % VL; j++) weights[j] = -INFINITY;
+    for (int64_t j = 0; j < n; j += VL) top = VMAX(VLOAD(weights + j), top);
+    V shift = VSET1(-VHMAX(top) * c);
+    for (int64_t j = 0; j < n; j += VL) VSTORE(weights + j, vexp2(VFMA(VLOAD(weights + j), cv, shift)));
 }
 
-TARGET void SCAT(pbs_weigh_blocks_, SISA)(const struct select_args *a, const float *q, const float *k, int64_t n, float *weights) {
-    weigh(a, q, k, n, weights);
-    double sum = 0;
-    for (int64_t j = 0; j < n; j++) sum += weights[j];
-    for (int64_t j = 0; j < n; j++) weights[j] = (float)(weights[j] / sum);
-}
-
-TARGET void SCAT(pbs_select_blocks_, SISA)(const struct select_args *a, const uint16_t *perm, int64_t sorted, const float *q, const float *k,
-                                           int64_t i0, int64_t i1, uint64_t *keep, uint32_t *kept, float *scratch) {
-    int64_t first = pbs_first_block(a, perm, sorted), per = a->segment / a->block;
-    for (int64_t i = i0; i < i1; i++, q += a->head_dim, keep += a->words, kept++) {
-        weigh(a, q, k, a->own ? i + 1 : i / per * per, scratch);
-        pbs_choose_blocks(SLEVEL, a, first, i, scratch, keep, kept);
+TARGET void SCAT(pbs_weigh_blocks_, SISA)(const struct select_args *a, const float *q, const float *k, int64_t i0, int64_t i1, float *weights,
+                                          int64_t stride) {
+    float *panel = weights + PBS_WEIGH_ROWS * stride;
+    int64_t dims = a->head_dim, n = pbs_candidates(a, i1 - 1);
+    for (int64_t j = 0; j < n; j += VL) {
+        for (int64_t l = 0; l < VL; l++)
+            for (int64_t d = 0; d < dims; d++) panel[d * VL + l] = j + l < n ? k[(j + l) * dims + d] : 0;
+        int64_t r = 0;
+        for (; r + 8 <= i1 - i0; r += 8) score_keys(panel, q + r * dims, dims, weights + r * stride + j, stride, 8);
+        for (; r < i1 - i0; r++) score_keys(panel, q + r * dims, dims, weights + r * stride + j, stride, 1);
     }
+    for (int64_t i = i0; i < i1; i++) weigh(weights + (i - i0) * stride, pbs_candidates(a, i), a->scale * (float)M_LOG2E);
 }

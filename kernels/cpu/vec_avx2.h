@@ -37,3 +37,16 @@ TARGET ALWAYS_INLINE void vpair(const char *p, V *lo, V *hi) {
     *lo = _mm256_castsi256_ps(_mm256_slli_epi32(x, 16));
     *hi = _mm256_castsi256_ps(_mm256_and_si256(x, _mm256_set1_epi32((int)0xffff0000)));
 }
+
+// 2^x for x <= 2^7, within 2 ulp; 0 below 2^-127, NaN stays NaN. Adding the magic number rounds x to an integer n and leaves
+// n + 127 in the low bits; what remains, in [-1/2, 1/2], goes through a minimax polynomial (7.5e-8).
+TARGET ALWAYS_INLINE V vexp2(V x) {
+    x = _mm256_max_ps(VSET1(-127), x);
+    V magic = VSET1(12582912.0f + 127), y = _mm256_add_ps(x, magic), r = _mm256_sub_ps(x, _mm256_sub_ps(y, magic));
+    V p = VFMA(VSET1(0.00132764725f), r, VSET1(0.00967554096f));
+    p = VFMA(p, r, VSET1(0.0555071309f));
+    p = VFMA(p, r, VSET1(0.240221202f));
+    p = VFMA(p, r, VSET1(0.693146944f));
+    p = VFMA(p, r, VSET1(1.00000012f));
+    return _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(y), 23)));
+}

@@ -25,3 +25,15 @@ TARGET ALWAYS_INLINE void vpair(const char *p, V *lo, V *hi) {
     *lo = _mm512_castsi512_ps(_mm512_slli_epi32(x, 16));
     *hi = _mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32((int)0xffff0000)));
 }
+
+// 2^x by floor and remainder in [0, 1); scalef takes the floor itself, gives 0 for -inf, and NaN stays NaN. The polynomial
+// is minimax: within 2 ulp.
+TARGET ALWAYS_INLINE V vexp2(V x) {
+    V r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    V p = VFMA(VSET1(0.00187757669f), r, VSET1(0.00898933969f));
+    p = VFMA(p, r, VSET1(0.0558263175f));
+    p = VFMA(p, r, VSET1(0.240153611f));
+    p = VFMA(p, r, VSET1(0.693153083f));
+    p = VFMA(p, r, VSET1(0.99999994f));
+    return _mm512_scalef_ps(p, x);
+}

@@ -35,3 +35,17 @@ ALWAYS_INLINE void vpair(const char *p, V *lo, V *hi) {
     *lo = (V){bf16_widen(x[0]), bf16_widen(x[2]), bf16_widen(x[4]), bf16_widen(x[6])};
     *hi = (V){bf16_widen(x[1]), bf16_widen(x[3]), bf16_widen(x[5]), bf16_widen(x[7])};
 }
+
+// 2^x for x <= 2^7, within 2 ulp; 0 below 2^-127, NaN stays NaN. Adding the magic number rounds x to an integer n and leaves
+// n + 127 in the low bits; what remains, in [-1/2, 1/2], goes through a minimax polynomial (7.5e-8).
+ALWAYS_INLINE V vexp2(V x) {
+    x = vmax(VSET1(-127), x);
+    V magic = VSET1(12582912.0f + 127), y = x + magic, r = x - (y - magic);
+    V p = VSET1(0.00132764725f);
+    p = p * r + VSET1(0.00967554096f);
+    p = p * r + VSET1(0.0555071309f);
+    p = p * r + VSET1(0.240221202f);
+    p = p * r + VSET1(0.693146944f);
+    p = p * r + VSET1(1.00000012f);
+    return p * (V)((VI)y << 23);
+}

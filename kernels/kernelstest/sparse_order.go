@@ -17,7 +17,8 @@ func testRankKeys(t *testing.T, dev kernels.Device) {
 		sparseCase{block: 16, segment: 32,
 			attendCase: attendCase{rows: 9, first: 9300, heads: 2, kvHeads: 1, dim: 32, kv: kernels.BF16, spread: 3}},
 		sparseCase{block: 16, segment: 64,
-			attendCase: attendCase{rows: 40, first: 300, heads: 2, kvHeads: 2, dim: 64, kv: kernels.BF16, spread: 300, integer: true}})
+			attendCase: attendCase{rows: 40, first: 300, heads: 2, kvHeads: 2, dim: 64, kv: kernels.BF16, spread: 300, integer: true}},
+		sparseCase{block: 96, segment: 96, attendCase: attendCase{rows: 100, first: 4300, heads: 7, kvHeads: 1, dim: 64, kv: kernels.BF16, spread: 3}})
 	for i, c := range cases {
 		t.Run(c.String(), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(12, uint64(i)))
