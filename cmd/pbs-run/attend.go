@@ -63,8 +63,8 @@ through, it also holds vertical and slash [heads, k] I32: the keys and the dista
 
 // attendReport is what attend prints.
 type attendReport struct {
-	Input      string        `json:"input"`
-	Attention  string        `json:"attention"`
+	Input string `json:"input"`
+	methodReport
 	Heads      int           `json:"heads"`
 	KVHeads    int           `json:"kv_heads"`
 	HeadDim    int           `json:"head_dim"`
@@ -114,7 +114,7 @@ func runAttend(ctx context.Context, f *attendFlags, stdout io.Writer) error {
 		return cause(ctx, err)
 	}
 	r := attendReport{
-		Input: f.input, Attention: m.String(), Heads: l.heads, KVHeads: l.kvHeads, HeadDim: l.headDim, Tokens: l.keys, Queries: l.rows,
+		Input: f.input, methodReport: methodsUsed(m, nil), Heads: l.heads, KVHeads: l.kvHeads, HeadDim: l.headDim, Tokens: l.keys, Queries: l.rows,
 		setup: setupOf(dev, l.kv.K.DType),
 	}
 	a := attended{out: dev.Alloc(dev.Compute(), l.rows, l.heads*l.headDim)}

@@ -42,10 +42,14 @@ func parseLengths(words []string) ([]int, error) {
 	return lengths, nil
 }
 
-// force adds a density to a spec that chooses blocks by its own rule otherwise. Dense attention stays what it is.
+// force adds a density to a spec that chooses blocks by its own rule otherwise. Dense attention stays what it is, and auto is always
+// sparse then.
 func force(spec string, density float64) (string, error) {
 	if density == 0 || spec == "full" {
 		return spec, nil
+	}
+	if spec == "auto" {
+		spec = defaultMethod
 	}
 	if _, err := attention.Parse(spec); err != nil {
 		return "", err

@@ -39,7 +39,7 @@ func benchPrefillCommand() *cobra.Command {
 		Long: `Time prefills of random tokens, or of a text's tokens (--prompt-file, repeated where it is too short), and some decode
 steps after each, and set them beside what the machine can do: the FMA peak, and the read bandwidth right after the steps.
 Where several methods are given they take turns, dense attention is one of them and comes first, and the table shows their
-speed-up over it; "bound" is the speed-up if attention took its density's share of dense attention's time and choosing blocks
+speed-up over it, dense whatever --attention-layers says; "bound" is the speed-up if attention took its density's share of dense attention's time and choosing blocks
 none. Attention to random tokens, or under random weights, is flat, and little of it can be left out: --force-density keeps a
 share of the blocks instead, all ranking and selection still done.
 
@@ -78,6 +78,11 @@ type contender struct {
 	methods []attention.Method // by layer
 }
 
+// sparse reports whether a layer's method leaves anything out.
+func (c contender) sparse() bool {
+	return slices.ContainsFunc(c.methods, func(m attention.Method) bool { return m.String() != "full" })
+}
+
 // prefillBench is a comparison in progress.
 type prefillBench struct {
 	*benchFlags
@@ -104,30 +109,34 @@ func runBenchPrefill(ctx context.Context, f *benchFlags, stdout, stderr io.Write
 		if len(f.specs) > 0 || len(f.perLayer) > 0 || f.minLength > 0 {
 			return errors.New("--calibrate compares full and " + defaultMethod + ", everywhere; it excludes --attention, --attention-layers and --min-length")
 		}
+		if f.density > 0 {
+			return errors.New("--calibrate measures what a prompt's own density gains; it excludes --force-density")
+		}
 		f.specs = []string{"full", defaultMethod}
+		if err := checkCalibrations(); err != nil {
+			return err
+		}
 	}
 	slices.Sort(lengths)
 	f.attention = "full" // each contender comes later
 	e, err := f.open()
 	if err != nil {
-		return err
+		return cause(ctx, err)
 	}
 	defer e.close()
 	defer context.AfterFunc(ctx, e.dev.Interrupt)() // the peaks are measured outside a session
 	b := &prefillBench{benchFlags: f, e: e, rng: rand.New(rand.NewPCG(1, 2)), stderr: stderr}
 	if err := b.prepare(slices.Max(lengths)); err != nil {
-		return err
+		return cause(ctx, err)
 	}
 	r, err := b.run(ctx, lengths)
 	if err != nil {
-		return err
+		return cause(ctx, err)
 	}
 	if f.calibrate {
-		if err := b.store(&r); err != nil {
-			return err
-		}
+		err = b.store(&r)
 	}
-	return show(r, f.json, stdout)
+	return errors.Join(show(r, f.json, stdout), err)
 }
 
 // prepare resolves the methods, reads the prompt and makes the session that all share.
@@ -142,17 +151,28 @@ func (b *prefillBench) prepare(longest int) error {
 		}
 		specs = append([]string{"full"}, specs...)
 	}
+	for i, spec := range specs {
+		if slices.Contains(specs[:i], spec) {
+			return fmt.Errorf("--attention %s is given twice", spec)
+		}
+		c, err := b.contender(spec, len(specs) == 1)
+		if err != nil {
+			return err
+		}
+		b.contenders = append(b.contenders, c)
+	}
+	if b.density > 0 && !slices.ContainsFunc(b.contenders, contender.sparse) {
+		return errors.New("--force-density: every layer is full; give --attention pbs, pbs+ or meanpool")
+	}
 	if b.prompt != "" {
 		if err := b.readPrompt(); err != nil {
 			return err
 		}
 	}
-	for _, spec := range specs {
-		c, err := b.contender(spec, longest)
-		if err != nil {
+	for _, c := range b.contenders {
+		if _, err := b.e.checkLength(longest, b.decode, c.methods); err != nil {
 			return err
 		}
-		b.contenders = append(b.contenders, c)
 	}
 	b.e.methods = b.contenders[0].methods
 	var err error
@@ -160,31 +180,24 @@ func (b *prefillBench) prepare(longest int) error {
 	return err
 }
 
-// contender resolves one --attention. Dense attention stays dense in every layer, as the measure of the others.
-func (b *prefillBench) contender(spec string, longest int) (c contender, err error) {
+// contender resolves one --attention. Dense attention that others are measured by stays dense in every layer.
+func (b *prefillBench) contender(spec string, alone bool) (c contender, err error) {
 	c.spec = spec
 	cfg := b.e.Config
-	forced := defaultMethod
-	if spec != "auto" {
-		forced = spec
-	}
-	if forced, err = force(forced, b.density); err != nil {
+	forced, err := force(spec, b.density)
+	if err != nil {
 		return c, fmt.Errorf("--force-density: %w", err)
-	}
-	if spec == "auto" && b.density == 0 {
-		forced = spec
 	}
 	if c.method, err = b.e.methodOf(forced, cfg); err != nil {
 		return c, err
 	}
 	c.methods = slices.Repeat([]attention.Method{c.method}, cfg.Layers)
-	if spec != "full" {
-		if c.methods, err = b.e.layerMethods(c.method, cfg); err != nil {
+	if spec != "full" || alone {
+		if c.methods, err = b.e.layerMethods(c.method, cfg, b.density); err != nil {
 			return c, err
 		}
 	}
-	_, err = b.e.checkLength(longest, b.decode, c.methods)
-	return c, err
+	return c, nil
 }
 
 // readPrompt tokenizes --prompt-file.

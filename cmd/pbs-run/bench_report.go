@@ -27,9 +27,8 @@ type benchReport struct {
 // lengthBench is the measurement of one prompt length and method. Work counts a multiply-add as two operations and the causal
 // attention that was kept once.
 type lengthBench struct {
-	Tokens         int       `json:"tokens"`
-	Attention      string    `json:"attention"`
-	MinLength      int       `json:"min_length,omitempty"`
+	Tokens int `json:"tokens"`
+	methodReport
 	Seconds        []float64 `json:"seconds"`
 	Median         float64   `json:"median_seconds"`
 	P10            float64   `json:"p10_seconds"`
@@ -86,7 +85,7 @@ func (b *prefillBench) report() benchReport {
 
 // row sums up the runs of one method at one length.
 func (b *prefillBench) row(n int, c contender, runs []timing, d densities) lengthBench {
-	l := lengthBench{Tokens: n, Attention: c.method.String(), MinLength: minLength(c.method), Density: d.Density, PerLayer: d.PerLayer, spec: c.spec}
+	l := lengthBench{Tokens: n, methodReport: methodsUsed(c.method, c.methods), Density: d.Density, PerLayer: d.PerLayer, spec: c.spec}
 	l.GFLOP = b.e.prefillGFLOP(n, b.lastLayer, d.PerLayer)
 	var steps, bandwidths, bandwidthShares []float64
 	touched := b.e.decodeBytes(n + b.decode/2)
@@ -169,8 +168,8 @@ func (e *engine) decodeBytes(n int) float64 {
 func (r benchReport) print(to io.Writer) error {
 	fmt.Fprintf(to, "%s, %d layers, %.3f B parameters, %s, prompts of %s\n", r.Model, r.Layers, float64(r.Params)/1e9, r.setup.text(), r.Prompt)
 	fmt.Fprintf(to, "measured in this run: FMA peak %.0f GFLOP/s\n", r.Peak)
-	for i, spec := range r.specs {
-		fmt.Fprintf(to, "attention %s: %s%s\n", r.Lengths[i].spec, spec, denseBelow(r.Lengths[i].MinLength))
+	for i := range r.specs {
+		fmt.Fprintf(to, "attention %s: %s\n", r.Lengths[i].spec, r.Lengths[i].methodReport.text())
 	}
 	if r.ForcedDensity > 0 {
 		fmt.Fprintf(to, "DENSITY FORCED to %g in every sparse layer: these times hold for prompts that have it, and say nothing about which do\n", r.ForcedDensity)

@@ -2,11 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func benchPrefill(t *testing.T, args ...string) (r benchReport) {
@@ -52,13 +56,67 @@ func TestBenchMethods(t *testing.T) {
 	}
 }
 
-// TestCalibrate: what --calibrate stores is what --attention auto goes by, for the same threads alone, and a broken file is an error.
+// TestBenchLayers: --attention-layers and --force-density reach the layers they name, and the report says which those are.
+func TestBenchLayers(t *testing.T) {
+	args := []string{"-m", "../../demo/model", "--lengths", "1K", "--decode", "0", "--warmup", "0"}
+	for _, c := range []struct {
+		args   []string
+		spec   string
+		layers []string
+		want   []float64 // density by layer
+	}{
+		{[]string{"--attention-layers", "1-2=pbs:density=0.6"}, "full",
+			[]string{"1-2=pbs:block=128,segment=256,tau=0.9,permute=on,first=on,density=0.6"}, []float64{1, 0.6, 0.6, 1}},
+		{[]string{"--attention", "meanpool", "--attention-layers", "0=pbs:tau=1", "--attention-layers", "3=full", "--force-density", "0.6"},
+			"meanpool:block=128,tau=0.9,density=0.6", []string{"0=pbs:block=128,segment=256,tau=1,permute=on,first=on,density=0.6", "3=full"},
+			[]float64{0.6, 0.6, 0.6, 1}},
+		{[]string{"--attention", "full", "--attention-layers", "0-3=auto", "--force-density", "0.6"}, "full",
+			[]string{"0-3=pbs:block=128,segment=256,tau=0.9,permute=on,first=on,last=2,density=0.6"}, []float64{0.8, 0.8, 0.8, 0.8}},
+	} {
+		r := benchPrefill(t, append(args, c.args...)...)
+		l := r.Lengths[0]
+		if l.Attention != c.spec || !slices.Equal(l.Layers, c.layers) || len(l.PerLayer) != len(c.want) {
+			t.Fatalf("%v: %+v", c.args, l)
+		}
+		for i, d := range l.PerLayer {
+			if math.Abs(d-c.want[i]) > 0.1 {
+				t.Errorf("%v: layer %d has density %g, want %g", c.args, i, d, c.want[i])
+			}
+		}
+	}
+	// Beside others, full is what they are measured by.
+	r := benchPrefill(t, append(args, "--attention", "full", "--attention", "pbs", "--attention-layers", "0-1=pbs:density=0.6")...)
+	if full, pbs := r.Lengths[0], r.Lengths[1]; full.Density != 1 || full.Layers != nil || pbs.Layers == nil {
+		t.Errorf("got %+v", r.Lengths)
+	}
+}
+
+// TestInterruptBench: Ctrl-C stops a comparison with exit code 130, while it measures the machine's peak as in a prefill.
+func TestInterruptBench(t *testing.T) {
+	for _, wait := range []time.Duration{200, 900} {
+		cmd := process("bench", "prefill", "-m", "../../demo/model", "--lengths", "4K", "--repeat", "10000")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(wait * time.Millisecond)
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		var exit *exec.ExitError
+		if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitInterrupt {
+			t.Errorf("after %v ms: %v, want exit code %d", int(wait), err, exitInterrupt)
+		}
+	}
+}
+
+// TestCalibrate: what --calibrate stores is what --attention auto goes by, for the same threads and method alone, and a broken file is an
+// error, which --calibrate finds before it measures.
 func TestCalibrate(t *testing.T) {
 	cache := t.TempDir()
 	t.Setenv("XDG_CACHE_HOME", cache)
 	demo := "../../demo/model"
 	for range 2 { // the second replaces the first
-		r := benchPrefill(t, "-m", demo, "--lengths", "256,512", "--decode", "0", "--calibrate", "--prompt-file", "../../demo/document.txt", "--threads", "1")
+		r := benchPrefill(t, "-m", demo, "--lengths", "256,512", "--decode", "0", "--calibrate", "--prompt-file", "../../demo/document.txt", "--threads", "1", "--device", "cpu")
 		if r.Calibration == "" || len(r.BreakEven) != 1 {
 			t.Fatalf("got %+v", r)
 		}
@@ -83,11 +141,22 @@ func TestCalibrate(t *testing.T) {
 	if r, err := generate("2"); err != nil || r.MinLength != autoDefault {
 		t.Errorf("other threads: min length %d, want %d, %v", r.MinLength, autoDefault, err)
 	}
+	list[0].Method = "pbs"
+	if err := saveCalibration(path, list[0]); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := generate("1"); err != nil || r.MinLength != autoDefault {
+		t.Errorf("another method: min length %d, want %d, %v", r.MinLength, autoDefault, err)
+	}
 	if err := os.WriteFile(path, []byte("[{"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := generate("1"); err == nil || !strings.Contains(err.Error(), "calibration.json") {
 		t.Errorf("a broken file: %v", err)
+	}
+	_, stderr, err := pbsRun("", "bench", "prefill", "-m", demo, "--lengths", "256", "--calibrate")
+	if err == nil || !strings.Contains(err.Error(), "calibration.json") || strings.Contains(stderr, "run 1") {
+		t.Errorf("a broken file: %v\n%s", err, stderr)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/pbs-run/pbs-run/attention"
 	"github.com/pbs-run/pbs-run/loader"
 	"github.com/pbs-run/pbs-run/model"
 )
@@ -31,13 +32,11 @@ type calibration struct {
 	MinLength int     `json:"min_length"` // attend densely below
 	Measured  []point `json:"measured"`
 	Prompt    string  `json:"prompt"` // what the prompts were made of
-	Density   float64 `json:"forced_density,omitempty"`
 }
 
 // calibrationKey is what the break-even length depends on.
 type calibrationKey struct {
-	Device    string `json:"device"`
-	ISA       string `json:"isa"`
+	ISA       string `json:"isa"` // the GPU's name on CUDA
 	Threads   int    `json:"threads"`
 	Precision string `json:"precision"`
 	KVDType   string `json:"kv_dtype"`
@@ -59,7 +58,7 @@ type point struct {
 
 func (e *engine) calibrationKey(cfg model.Config) calibrationKey {
 	return calibrationKey{
-		Device: e.flags.device, ISA: e.dev.ISA(), Threads: e.dev.Threads(), Precision: dtypeFlag(e.dev.Compute()), KVDType: e.flags.kvDType,
+		ISA: e.dev.ISA(), Threads: e.dev.Threads(), Precision: dtypeFlag(e.dev.Compute()), KVDType: e.flags.kvDType,
 		Hidden: cfg.Hidden, Inter: cfg.Intermediate, Layers: cfg.Layers, Heads: cfg.Heads, KVHeads: cfg.KVHeads, HeadDim: cfg.HeadDim,
 	}
 }
@@ -74,9 +73,13 @@ func (e *engine) breakEven(cfg model.Config) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("--attention auto: %w; delete the file or give --min-length", err)
 	}
+	method, err := attention.Parse(defaultMethod)
+	if err != nil {
+		return 0, err
+	}
 	key := e.calibrationKey(cfg)
 	for _, c := range list {
-		if c.calibrationKey == key && c.MinLength > 0 {
+		if c.calibrationKey == key && c.Method == method.String() && c.MinLength > 0 {
 			return c.MinLength, nil
 		}
 	}
@@ -90,17 +93,35 @@ func (b *prefillBench) store(r *benchReport) error {
 	if err != nil {
 		return fmt.Errorf("--calibrate: %w", err)
 	}
-	c := calibration{calibrationKey: b.e.calibrationKey(b.e.Config), Method: r.BreakEven[0].Attention, Prompt: r.Prompt, Density: b.density}
+	c := calibration{calibrationKey: b.e.calibrationKey(b.e.Config), Method: r.BreakEven[0].Attention, Prompt: r.Prompt}
 	c.Measured = r.BreakEven[0].points
 	if c.MinLength = r.BreakEven[0].Tokens; c.MinLength == 0 {
 		c.MinLength = c.Measured[len(c.Measured)-1].Tokens + 1
 		fmt.Fprintf(b.stderr, "pbs-run: %s was not faster at any length measured: --attention auto will be dense up to the longest, %d tokens\n", defaultMethod, c.MinLength-1)
 	}
-	if b.tokens == nil && b.density == 0 {
+	if b.tokens == nil {
 		fmt.Fprintln(b.stderr, "pbs-run: calibrated on random tokens, to which attention is flatter than to text; --prompt-file FILE takes text")
 	}
+	if err := saveCalibration(path, c); err != nil {
+		return err
+	}
 	r.Calibration = path
-	return saveCalibration(path, c)
+	return nil
+}
+
+// checkCalibrations finds what would keep --calibrate from storing its result, before anything is measured.
+func checkCalibrations() error {
+	path, err := calibrationPath()
+	if err == nil {
+		_, err = readCalibrations(path)
+	}
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(path), 0o755)
+	}
+	if err != nil {
+		return fmt.Errorf("--calibrate: %w", err)
+	}
+	return nil
 }
 
 func calibrationPath() (string, error) {

@@ -153,7 +153,7 @@ func (e *engine) load(cfg model.Config) (err error) {
 	if e.method, err = e.methodOf(f.attention, cfg); err != nil {
 		return err
 	}
-	if e.methods, err = e.layerMethods(e.method, cfg); err != nil {
+	if e.methods, err = e.layerMethods(e.method, cfg, 0); err != nil {
 		return err
 	}
 	if e.ckpt, err = f.openWeights(e.dev, e.dir, cfg); err != nil {

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -170,7 +169,7 @@ func (r *evalRun) resolve() error {
 		if c.method, err = r.e.methodOf(spec, r.e.Config); err != nil {
 			return err
 		}
-		if c.methods, err = r.e.layerMethods(c.method, r.e.Config); err != nil {
+		if c.methods, err = r.e.layerMethods(c.method, r.e.Config, 0); err != nil {
 			return err
 		}
 		r.contenders = append(r.contenders, c)
@@ -256,7 +255,8 @@ func (r *evalRun) runMethod(ctx context.Context, s suite, m eval.Manifest, c con
 	if err := r.s.SetMethods(c.methods); err != nil {
 		return result, err
 	}
-	m.Attention = eval.AttentionInfo{Spec: c.method.String(), MinLength: minLength(c.method), Layers: otherLayers(c)}
+	used := methodsUsed(c.method, c.methods)
+	m.Attention = eval.AttentionInfo{Spec: used.Attention, MinLength: used.MinLength, Layers: used.Layers}
 	folder := filepath.Join(r.out, r.shard.Folder(), methodFolder(c.spec))
 	meter := newMeter(r.stderr, s.benchmark+" "+c.spec)
 	counts, err := eval.Run(ctx, eval.Options{
@@ -270,17 +270,6 @@ func (r *evalRun) runMethod(ctx context.Context, s suite, m eval.Manifest, c con
 	// The scores of what is done are worth having even if the run was stopped.
 	result, scoreErr := eval.Report(context.WithoutCancel(ctx), folder, c.spec, counts)
 	return result, errors.Join(err, scoreErr)
-}
-
-// otherLayers lists the layers whose method --attention-layers changed.
-func otherLayers(c contender) []string {
-	var all []string
-	for i, m := range c.methods {
-		if m.String() != c.method.String() {
-			all = append(all, fmt.Sprintf("%d=%s", i, m))
-		}
-	}
-	return slices.Clip(all)
 }
 
 // show prints the table, or the JSON.

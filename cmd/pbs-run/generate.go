@@ -78,8 +78,7 @@ type result struct {
 	TotalSeconds    float64 `json:"total_seconds"`
 	PrefillRate     float64 `json:"prefill_tokens_per_second"`
 	DecodeRate      float64 `json:"decode_tokens_per_second"`
-	Attention       string  `json:"attention"`
-	MinLength       int     `json:"min_length,omitempty"` // dense below
+	methodReport
 	densities
 	setup
 	Seed    uint64  `json:"seed"`
@@ -154,7 +153,7 @@ func runGenerate(ctx context.Context, f *generateFlags, changed func(string) boo
 
 func (f *generateFlags) newResult(e *engine, seed uint64) result {
 	return result{
-		Model: e.dir, Attention: e.method.String(), MinLength: minLength(e.method), setup: e.setup(),
+		Model: e.dir, methodReport: methodsUsed(e.method, e.methods), setup: e.setup(),
 		Seed: seed, LoadSeconds: e.loadTime.Seconds(), OutputIDs: []int32{},
 	}
 }
@@ -262,8 +261,8 @@ func (r *result) summary(w io.Writer) {
 	if r.DecodeRate > 0 {
 		fmt.Fprintf(w, " (%.1f tokens/s)", r.DecodeRate)
 	}
-	fmt.Fprintf(w, " · %s\nattention %s%s, density %.3f · %s · peak memory %s · seed %d\n",
-		r.FinishReason, r.Attention, denseBelow(r.MinLength), r.Density, r.setup.text(), model.GiB(r.PeakRSS), r.Seed)
+	fmt.Fprintf(w, " · %s\nattention %s, density %.3f · %s · peak memory %s · seed %d\n",
+		r.FinishReason, r.methodReport.text(), r.Density, r.setup.text(), model.GiB(r.PeakRSS), r.Seed)
 	if r.Needle != nil {
 		verdict := "RIGHT"
 		if !r.Needle.Found {

@@ -74,14 +74,18 @@ func minLength(m attention.Method) int {
 	return 0
 }
 
-// layerMethods is the attention of every layer: method, but where --attention-layers says otherwise.
-func (e *engine) layerMethods(method attention.Method, cfg model.Config) ([]attention.Method, error) {
+// layerMethods is the attention of every layer: method, but where --attention-layers says otherwise, with density forced on those too
+// unless it is 0.
+func (e *engine) layerMethods(method attention.Method, cfg model.Config, density float64) ([]attention.Method, error) {
 	methods := slices.Repeat([]attention.Method{method}, cfg.Layers)
 	for _, word := range e.flags.perLayer {
 		where, spec, ok := strings.Cut(word, "=")
 		at, err := parseRanges(where, cfg.Layers)
 		if !ok || err != nil {
 			return nil, fmt.Errorf("--attention-layers %q: want layers of 0 to %d and a method, as in 0-1=full", word, cfg.Layers-1)
+		}
+		if spec, err = force(spec, density); err != nil {
+			return nil, fmt.Errorf("--attention-layers %q: --force-density: %w", word, err)
 		}
 		m, err := e.methodOf(spec, cfg)
 		if err != nil {
@@ -92,4 +96,54 @@ func (e *engine) layerMethods(method attention.Method, cfg model.Config) ([]atte
 		}
 	}
 	return methods, nil
+}
+
+// methodReport is how a report names the methods that ran.
+type methodReport struct {
+	Attention string   `json:"attention"`
+	MinLength int      `json:"min_length,omitempty"`       // dense below
+	Layers    []string `json:"attention_layers,omitempty"` // those with another method, as --attention-layers takes them
+}
+
+// methodsUsed is the report of method in all layers but those where byLayer has another; nil stands for none.
+func methodsUsed(method attention.Method, byLayer []attention.Method) methodReport {
+	r := methodReport{Attention: method.String(), MinLength: minLength(method)}
+	name := func(m attention.Method) string {
+		if least := minLength(m); least != r.MinLength {
+			return m.String() + denseBelow(least)
+		}
+		return m.String()
+	}
+	for from := 0; from < len(byLayer); {
+		to := from + 1
+		for to < len(byLayer) && name(byLayer[to]) == name(byLayer[from]) {
+			to++
+		}
+		if spec := name(byLayer[from]); spec != r.Attention {
+			layers := fmt.Sprint(from)
+			if to > from+1 {
+				layers = fmt.Sprintf("%d-%d", from, to-1)
+			}
+			r.Layers = append(r.Layers, layers+"="+spec)
+		}
+		from = to
+	}
+	return r
+}
+
+// text describes m for people.
+func (m methodReport) text() string {
+	text := m.Attention + denseBelow(m.MinLength)
+	if len(m.Layers) > 0 {
+		text += ", layers " + strings.Join(m.Layers, " ")
+	}
+	return text
+}
+
+// denseBelow is the note on --min-length behind a method's spec.
+func denseBelow(tokens int) string {
+	if tokens == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (dense below %d tokens)", tokens)
 }

@@ -8,6 +8,28 @@ import (
 	"github.com/pbs-run/pbs-run/attention"
 )
 
+// TestMethodsUsed: a report names the layers that have another method, or another length below which it is dense.
+func TestMethodsUsed(t *testing.T) {
+	pbs, full := attention.Method(attention.DenseBelow{Method: mustParse(t, "pbs"), Tokens: 4096}), mustParse(t, "full")
+	var auto attention.Method = attention.DenseBelow{Method: mustParse(t, "pbs"), Tokens: 8192}
+	got := methodsUsed(pbs, []attention.Method{full, full, pbs, auto, pbs, full}).text()
+	if want := pbs.String() + " (dense below 4096 tokens), layers 0-1=full 3=" + pbs.String() + " (dense below 8192 tokens) 5=full"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if r := methodsUsed(full, []attention.Method{full, full}); r.Layers != nil || r.text() != "full" {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func mustParse(t *testing.T, spec string) attention.Method {
+	t.Helper()
+	m, err := attention.Parse(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 // TestAttentionTopic: the help page has every method that Parse knows, and the defaults that Parse gives it.
 func TestAttentionTopic(t *testing.T) {
 	page, _, err := pbsRun("", "help", "attention")

@@ -48,9 +48,8 @@ input_ids. The prefill attends by --attention; every row of it is scored.
 
 // perplexityReport is what perplexity prints.
 type perplexityReport struct {
-	Model      string  `json:"model"`
-	Attention  string  `json:"attention"`
-	MinLength  int     `json:"min_length,omitempty"`
+	Model string `json:"model"`
+	methodReport
 	Tokens     int     `json:"tokens"`
 	NLL        float64 `json:"mean_nll"`
 	Perplexity float64 `json:"perplexity"`
@@ -60,8 +59,8 @@ type perplexityReport struct {
 }
 
 func (r perplexityReport) print(to io.Writer) error {
-	_, err := fmt.Fprintf(to, "perplexity %.4f (mean NLL %.6f) over %d tokens · attention %s%s, density %.3f · %s · %.1f s\n",
-		r.Perplexity, r.NLL, r.Tokens, r.Attention, denseBelow(r.MinLength), r.Density, r.setup.text(), r.Seconds)
+	_, err := fmt.Fprintf(to, "perplexity %.4f (mean NLL %.6f) over %d tokens · attention %s, density %.3f · %s · %.1f s\n",
+		r.Perplexity, r.NLL, r.Tokens, r.methodReport.text(), r.Density, r.setup.text(), r.Seconds)
 	return err
 }
 
@@ -87,7 +86,7 @@ func runPerplexity(ctx context.Context, f *perplexityFlags, stdin io.Reader, std
 	}
 	bar := watch(s, stderr, len(ids), e.Layers)
 	start := time.Now()
-	r := perplexityReport{Model: e.dir, Attention: e.method.String(), MinLength: minLength(e.method), Tokens: len(ids), setup: e.setup()}
+	r := perplexityReport{Model: e.dir, methodReport: methodsUsed(e.method, e.methods), Tokens: len(ids), setup: e.setup()}
 	want := make([]int, len(ids)-1)
 	for i := range want {
 		want[i] = i

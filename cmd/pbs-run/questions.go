@@ -90,7 +90,7 @@ func (f *generateFlags) answerAll(ctx context.Context, e *engine, questions []st
 	s.OnProgress(nil)
 	s.CompareUnpermuted = false
 	if !f.json {
-		fmt.Fprintf(stderr, "document: %d tokens prefilled in %.2f s · attention %s%s, density %.3f\n", len(shared), prefill, e.method, denseBelow(minLength(e.method)), dens.Density)
+		fmt.Fprintf(stderr, "document: %d tokens prefilled in %.2f s · attention %s, density %.3f\n", len(shared), prefill, methodsUsed(e.method, e.methods).text(), dens.Density)
 		if f.stats {
 			dens.print(stderr)
 		}

@@ -65,11 +65,3 @@ func (d densities) print(to io.Writer) {
 	}
 	_ = w.Flush() // a table for people; what matters went to standard output
 }
-
-// denseBelow is the note on --min-length behind a method's spec.
-func denseBelow(tokens int) string {
-	if tokens == 0 {
-		return ""
-	}
-	return fmt.Sprintf(" (dense below %d tokens)", tokens)
-}
