@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -28,8 +29,36 @@ type Writer struct {
 	left int64 // bytes that Write still expects
 }
 
-// Create starts a safetensors file of the given tensors. Their bytes then go to Write in this order, little-endian.
+// OutFile is the file that writing to path replaces: path itself, or what it links to. Anything but a regular file is an
+// error: a device, a pipe or a link would be replaced by a file of its name.
+func OutFile(path string) (string, error) {
+	st, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return path, nil
+	}
+	if err == nil && st.Mode()&fs.ModeSymlink != 0 {
+		if path, err = filepath.EvalSymlinks(path); err == nil {
+			st, err = os.Stat(path)
+		}
+	}
+	switch {
+	case err != nil:
+		return "", err
+	case st.IsDir():
+		return "", fmt.Errorf("%s: a folder; name a file", path)
+	case !st.Mode().IsRegular():
+		return "", fmt.Errorf("%s: a device, pipe or socket; name a file", path)
+	}
+	return path, nil
+}
+
+// Create starts a safetensors file of the given tensors. Their bytes then go to Write in this order, little-endian. What the
+// file takes the place of is that of OutFile.
 func Create(path string, tensors []Out) (*Writer, error) {
+	path, err := OutFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("create file: %w", err)
+	}
 	type entry struct {
 		DType   string   `json:"dtype"`
 		Shape   []int    `json:"shape"`
