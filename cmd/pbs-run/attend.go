@@ -100,7 +100,7 @@ func runAttend(ctx context.Context, f *attendFlags, stdout io.Writer) error {
 	if f.minLength > 0 {
 		m = attention.DenseBelow{Method: m, Tokens: f.minLength}
 	}
-	if err := checkOut(f.out); err != nil {
+	if err := checkOut("--out", f.out, f.input); err != nil {
 		return err
 	}
 	dev, err := f.openDevice()
@@ -159,16 +159,38 @@ func chooser(m attention.Method) attention.Method {
 	return m
 }
 
-// checkOut finds, before any work, that a file cannot be written because its folder is not there or a folder has its name.
-func checkOut(path string) error {
+// checkOut finds, before any work, that a file cannot be written because its folder is not there or something else has its
+// name, or that it is one of the inputs.
+func checkOut(flag, path string, inputs ...string) error {
 	if path == "" {
 		return nil
 	}
-	if st, err := os.Stat(path); err == nil && st.IsDir() {
-		return fmt.Errorf("--out %s: a folder; name a file", path)
+	if _, err := loader.OutFile(path); err != nil {
+		return fmt.Errorf("%s: %w", flag, err)
 	}
 	if _, err := os.Stat(filepath.Dir(path)); err != nil {
-		return fmt.Errorf("--out %s: %w", path, err)
+		return fmt.Errorf("%s %s: %w", flag, path, err)
+	}
+	return checkApart(flag, path, inputs...)
+}
+
+// checkApart finds that a file to be written is one of those that are read, or one in a folder of them.
+func checkApart(flag, path string, inputs ...string) error {
+	out, err := os.Stat(path)
+	if err != nil {
+		return nil // it is new
+	}
+	for _, input := range inputs {
+		files := []string{input}
+		entries, _ := os.ReadDir(input) // none in a file
+		for _, e := range entries {
+			files = append(files, filepath.Join(input, e.Name()))
+		}
+		for _, file := range files {
+			if in, err := os.Stat(file); err == nil && os.SameFile(in, out) {
+				return fmt.Errorf("%s %s: it would overwrite the input %s", flag, path, file)
+			}
+		}
 	}
 	return nil
 }

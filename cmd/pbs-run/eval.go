@@ -100,6 +100,9 @@ func (f *evalFlags) runEval(ctx context.Context, load func(*evalRun) (suite, err
 	if err := f.checkFolders(); err != nil {
 		return err
 	}
+	if err := checkApart("--dump-prompts", f.dump, f.data); err != nil {
+		return err
+	}
 	if f.out == "" {
 		if f.out, err = os.MkdirTemp("", "pbs-run-eval-"); err != nil {
 			return fmt.Errorf("make folder: %w", err)

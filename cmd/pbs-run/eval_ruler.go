@@ -52,6 +52,9 @@ func (f *rulerFlags) load(r *evalRun) (suite, error) {
 	if f.data != "" {
 		return f.read(r)
 	}
+	if err := checkApart("--dump-prompts", f.dump, f.essay, f.squad, f.hotpotQA); err != nil {
+		return suite{}, err
+	}
 	if err := checkLeast(atLeast{"--samples", f.samples, 1}); err != nil {
 		return suite{}, err
 	}

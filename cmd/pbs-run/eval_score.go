@@ -12,6 +12,7 @@ import (
 
 	"github.com/pbs-run/pbs-run/eval/metric"
 	"github.com/pbs-run/pbs-run/eval/score"
+	"github.com/pbs-run/pbs-run/loader"
 )
 
 // scoreFlags are the flags of eval score.
@@ -69,6 +70,12 @@ func runScore(ctx context.Context, f *scoreFlags, stdout io.Writer) error {
 	}
 	var samples bytes.Buffer
 	if f.samples != "" {
+		if err := checkApart("--samples", f.samples, f.Pred); err != nil {
+			return err
+		}
+		if f.samples, err = loader.OutFile(f.samples); err != nil {
+			return fmt.Errorf("--samples: %w", err)
+		}
 		f.Samples = &samples
 	}
 	found, err := score.Score(ctx, f.Options)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,7 +36,8 @@ func TestEvalScore(t *testing.T) {
 func TestEvalScoreErrors(t *testing.T) {
 	dir := t.TempDir()
 	pred, samples := filepath.Join(dir, "hotpotqa.jsonl"), filepath.Join(dir, "samples.json")
-	if err := os.WriteFile(pred, []byte("{}\n"), 0o644); err != nil {
+	link := filepath.Join(dir, "link")
+	if err := errors.Join(os.WriteFile(pred, []byte("{}\n"), 0o644), os.Symlink("nothing", link)); err != nil {
 		t.Fatal(err)
 	}
 	for want, args := range map[string][]string{
@@ -43,6 +45,8 @@ func TestEvalScoreErrors(t *testing.T) {
 		"--protocol: unknown protocol":          {"--benchmark", "longbench", "--pred", dir, "--protocol", "x"},
 		"protocol opencompass is for longbench": {"--benchmark", "ruler", "--pred", dir, "--protocol", "opencompass"},
 		"--rouge-recursion-limit":               {"--benchmark", "longbench", "--pred", dir, "--rouge-recursion-limit", "-1"},
+		"overwrite the input":                   {"--benchmark", "longbench", "--pred", dir, "--samples", pred},
+		"nothing: no such file":                 {"--benchmark", "longbench", "--pred", dir, "--samples", link},
 		"no such file":                          {"--benchmark", "longbench", "--pred", filepath.Join(dir, "none")},
 		"required flag(s)":                      {"--pred", dir},
 	} {

@@ -49,11 +49,17 @@ func runLogits(ctx context.Context, f *logitsFlags) error {
 	if err != nil {
 		return err
 	}
+	if err := checkOut("--out", f.out, f.ids); err != nil {
+		return err
+	}
 	e, err := f.open()
 	if err != nil {
 		return err
 	}
 	defer e.close()
+	if err := checkApart("--out", f.out, e.dir); err != nil {
+		return err
+	}
 	s, err := e.session(len(ids), 0)
 	if err != nil {
 		return err

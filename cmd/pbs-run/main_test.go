@@ -130,7 +130,10 @@ func TestLogits(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	ids := jsonFile(t, []int{1, 2, 3})
-	llama := models + "llama-f16"
+	llama, llamaCopy := models+"llama-f16", t.TempDir()
+	if err := os.CopyFS(llamaCopy, os.DirFS(llama)); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		args []string
 		want string
@@ -216,6 +219,12 @@ func TestErrors(t *testing.T) {
 		{[]string{"bench", "attention", "--attention", "nosuchmethod", "--density", "0.5"}, `unknown method "nosuchmethod"`},
 		{[]string{"bench", "attention", "--input", "nosuchfile"}, "nosuchfile"},
 		{[]string{"attend", "--input", ids, "--out", "/nonexistent/x"}, "/nonexistent/x"},
+		{[]string{"attend", "--input", ids, "--out", filepath.Dir(ids) + "/./v.json"}, "overwrite the input"},
+		{[]string{"logits", "-m", llama, "--ids", ids, "--out", ids}, "overwrite the input"},
+		{[]string{"logits", "-m", llamaCopy, "--ids", ids, "--out", llamaCopy + "/config.json"}, "overwrite the input"},
+		{[]string{"logits", "-m", "nosuchmodel", "--ids", ids, "--out", llama}, "a folder; name a file"},
+		{[]string{"eval", "ruler", "-m", llama, "--data", ids, "--dump-prompts", ids}, "overwrite the input"},
+		{[]string{"eval", "ruler", "-m", llama, "--essay", ids, "--dump-prompts", ids}, "overwrite the input"},
 		{[]string{"nosuchcommand"}, "nosuchcommand"},
 	} {
 		stdout, _, err := pbsRun("", c.args...)
