@@ -98,7 +98,7 @@ func TestParseErrors(t *testing.T) {
 		"pbs:segment=":                 "segment=: want a whole number",
 		"pbs:block=512,segment=":       "segment=: want a whole number",
 		"pbs:block=16,segment=131072":  "segment=131072: want a whole number",
-		"pbs:block=100":                "segment=256: want a multiple of block=100",
+		"pbs:block=100":                "segment=256: want a multiple of block=100; it is the default, give a segment",
 		"pbs:segment=200":              "segment=200: want a multiple of block=128",
 		"pbs:block=256,segment=128":    "segment=128: want a multiple of block=256",
 		"pbs:tau=NaN":                  "tau=NaN: want a number from 0 to 1",

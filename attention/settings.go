@@ -103,9 +103,14 @@ func (s *settings) blocks() (block, segment int) {
 	if block > segment && s.values["segment"] == "" {
 		segment = min(2*block, kernels.MaxSegment/block*block)
 	}
+	_, given := s.values["segment"]
 	segment = s.integer("segment", segment, 16, kernels.MaxSegment)
 	if segment%block != 0 {
-		s.fail("segment", strconv.Itoa(segment), fmt.Sprintf("a multiple of block=%d", block))
+		want := fmt.Sprintf("a multiple of block=%d", block)
+		if !given {
+			want += "; it is the default, give a segment"
+		}
+		s.fail("segment", strconv.Itoa(segment), want)
 	}
 	return block, segment
 }
