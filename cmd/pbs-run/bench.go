@@ -13,14 +13,14 @@ import (
 )
 
 func benchCommand() *cobra.Command {
-	cmd := &cobra.Command{
+	cmd := group(&cobra.Command{
 		Use:   "bench",
 		Short: "Measure speed",
 		Long: `Measure speed: of a model's whole prefill, or of one layer's attention.
 
   pbs-run bench prefill -m DIR --lengths 8K,16K,32K --attention full --attention pbs
   pbs-run bench attention --lengths 16K --head-dim 128 --attention pbs --density 0.1,0.3,1`,
-	}
+	})
 	cmd.AddCommand(benchPrefillCommand(), benchAttentionCommand())
 	return cmd
 }

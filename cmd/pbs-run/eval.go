@@ -17,7 +17,7 @@ import (
 )
 
 func evalCommand() *cobra.Command {
-	cmd := &cobra.Command{
+	cmd := group(&cobra.Command{
 		Use:   "eval",
 		Short: "Run a benchmark and score it as its own scripts do",
 		Long: `Run LongBench, LongBench-v2, RULER or InfiniteBench with the prompts, truncation and metrics of the official scripts.
@@ -25,7 +25,7 @@ func evalCommand() *cobra.Command {
 Every --attention has a folder below --out: the predictions in the benchmark's own layout, manifest.json with every setting,
 results.json, and times.jsonl. A run that was stopped or killed goes on where it was when the same command is given again.
 --shard i/n runs one of n parts, as in a job array; eval merge joins them. See docs/evaluation.md.`,
-	}
+	})
 	cmd.AddCommand(longBenchCommand(false), longBenchCommand(true), longBench2Command(), rulerCommand(), infiniteBenchCommand(),
 		mergeCommand(), compareCommand(), scoreCommand())
 	return cmd

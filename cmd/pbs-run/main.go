@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -60,6 +61,24 @@ Exit codes: 0 success, 1 error, 130 interrupted (Ctrl-C), 143 terminated.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(generateCommand(), logitsCommand(), perplexityCommand(), attendCommand(), captureCommand(), tokenizeCommand(), inspectCommand(), verifyCommand(), benchCommand(), evalCommand(), attentionTopic())
+	root.AddCommand(generateCommand(), logitsCommand(), perplexityCommand(), attendCommand(), captureCommand(), tokenizeCommand(), inspectCommand(), verifyCommand(), benchCommand(), evalCommand(), group(attentionTopic()))
 	return root
+}
+
+// group has cmd, which does nothing by itself, show its help, and err where it is given the name of no subcommand.
+func group(cmd *cobra.Command) *cobra.Command {
+	cmd.DisableFlagsInUseLine = true
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		meant := ""
+		if names := cmd.SuggestionsFor(args[0]); len(names) > 0 {
+			meant = "; did you mean " + strings.Join(names, " or ") + "?"
+		}
+		return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), meant)
+	}
+	return cmd
 }
