@@ -87,10 +87,7 @@ type attendSeconds struct {
 }
 
 func runAttend(ctx context.Context, f *attendFlags, stdout io.Writer) error {
-	if f.attention == "auto" {
-		return errors.New("--attention auto: chosen by the time of a model's whole prefill; name a method, as in --attention pbs")
-	}
-	m, err := attention.Parse(f.attention)
+	m, err := layerMethod(f.attention)
 	if err != nil {
 		return err
 	}
@@ -149,6 +146,14 @@ func runAttend(ctx context.Context, f *attendFlags, stdout io.Writer) error {
 		}
 	}
 	return json.NewEncoder(stdout).Encode(r)
+}
+
+// layerMethod is the method that --attention names for a layer without a model.
+func layerMethod(spec string) (attention.Method, error) {
+	if spec == "auto" {
+		return nil, errors.New("--attention auto: chosen by the time of a model's whole prefill; name a method, as in --attention pbs")
+	}
+	return attention.Parse(spec)
 }
 
 // chooser is m without the length below which it is dense.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -39,8 +38,10 @@ attention.
   pbs-run bench attention --input qkv/layer3.safetensors --attention pbs --attention meanpool`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if f.input != "" && cmd.Flags().Changed("lengths") {
-				return errors.New("--input and --lengths exclude each other")
+			for _, made := range []string{"lengths", "heads", "kv-heads", "head-dim", "kv-dtype"} {
+				if f.input != "" && cmd.Flags().Changed(made) {
+					return fmt.Errorf("--input and --%s exclude each other", made)
+				}
 			}
 			return runBenchAttention(cmd.Context(), &f, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -137,6 +138,9 @@ func (f *benchAttentionFlags) runs() (list []attentionRun, err error) {
 					list = append(list, attentionRun{spec, attention.Full{}, false})
 				}
 				continue
+			}
+			if _, err := layerMethod(spec); err != nil {
+				return nil, err
 			}
 			forced, err := force(spec, d)
 			if err != nil {

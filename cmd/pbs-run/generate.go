@@ -58,10 +58,10 @@ template unless --no-chat-template is given. The answer streams to standard outp
 	fl.BoolVar(&f.ignoreEOS, "ignore-eos", false, "go on after a stop token")
 	fl.StringArrayVar(&f.stop, "stop", nil, "end the answer before this `text`; may be repeated")
 	fl.StringVar(&f.truncate, "truncate", "", "`middle`: cut the middle out of a prompt that is too long for the model")
-	fl.StringVar(&f.questions, "questions", "", "`file` with a question per line; the --prompt-file is prefilled once and each is answered over it")
+	fl.StringVar(&f.questions, "questions", "", "`file` with a question per line, - is standard input; the --prompt-file is prefilled once and each is answered over it")
 	fl.BoolVar(&f.stats, "stats", false, "show density by layer and head, and what it would be without permutation (one more selection per layer)")
 	fl.BoolVar(&f.debug, "debug", false, "check every layer's output for NaN and infinity")
-	fl.BoolVar(&f.json, "json", false, "print one JSON object instead of the answer and the summary")
+	fl.BoolVar(&f.json, "json", false, "print one JSON object instead of the answer and the summary; with --questions one for each question, on a line of its own")
 	return cmd
 }
 
@@ -99,7 +99,7 @@ func runGenerate(ctx context.Context, f *generateFlags, changed func(string) boo
 	var questions []string
 	if f.questions != "" {
 		var err error
-		if questions, err = f.readQuestions(); err != nil {
+		if questions, err = f.readQuestions(stdin); err != nil {
 			return err
 		}
 	}

@@ -30,7 +30,10 @@ func parseRanges(spec string, n int) ([]int, error) {
 		if err1 != nil || err2 != nil {
 			return nil, fmt.Errorf("%q is no number of 0 to %d, nor a range such as 0-2", word, n-1)
 		}
-		if lo < 0 || hi < lo || hi >= n {
+		if hi < lo {
+			return nil, fmt.Errorf("%s runs backwards: want the smaller number first", word)
+		}
+		if lo < 0 || hi >= n {
 			return nil, fmt.Errorf("%s is outside 0 to %d", word, n-1)
 		}
 		for i := lo; i <= hi; i++ {

@@ -118,10 +118,8 @@ func (f *inputFlags) read(stdin io.Reader, seed uint64) (input, error) {
 		}
 		in.needle = &needle{Question: h.Question, Expected: h.Answer, Depth: float64(h.Offset) / float64(len(h.Document))}
 		text, in.prefix = h.Prompt.User, h.Prompt.Prefix
-	} else if text != "" && f.question != "" {
+	} else if f.question != "" {
 		text = ask(text, f.question)
-	} else {
-		text += f.question
 	}
 	if text == "" {
 		return in, errEmptyPrompt
@@ -130,8 +128,11 @@ func (f *inputFlags) read(stdin io.Reader, seed uint64) (input, error) {
 	return in, nil
 }
 
-// ask puts a question behind a document.
+// ask puts a question behind a document, where there is one.
 func ask(document, question string) string {
+	if document == "" {
+		return question
+	}
 	return strings.TrimRight(document, "\n") + "\n\n" + question
 }
 

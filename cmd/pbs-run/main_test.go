@@ -179,6 +179,7 @@ func TestErrors(t *testing.T) {
 		{[]string{"logits", "-m", llama, "--ids", ids, "--out", "/nonexistent/x"}, "/nonexistent/x"},
 		{[]string{"logits", "-m", llama, "--ids", ids, "--out", "x", "--positions", "3"}, "outside 0 to 2"},
 		{[]string{"logits", "-m", llama, "--ids", ids, "--out", "x", "--positions", "1,b"}, "--positions"},
+		{[]string{"logits", "-m", llama, "--ids", ids, "--out", "x", "--positions", "2-1"}, "2-1 runs backwards"},
 		{[]string{"attend", "--input", "nosuchfile"}, "nosuchfile"},
 		{[]string{"attend", "--input", ids}, ids},
 		{[]string{"attend", "--input", llama + "/model.safetensors"}, "no tensor \"q\""},
@@ -225,7 +226,15 @@ func TestErrors(t *testing.T) {
 		{[]string{"logits", "-m", "nosuchmodel", "--ids", ids, "--out", llama}, "a folder; name a file"},
 		{[]string{"eval", "ruler", "-m", llama, "--data", ids, "--dump-prompts", ids}, "overwrite the input"},
 		{[]string{"eval", "ruler", "-m", llama, "--essay", ids, "--dump-prompts", ids}, "overwrite the input"},
+		{[]string{"bench", "attention", "--attention", "auto"}, "--attention auto: chosen by the time of a model's whole prefill"},
+		{[]string{"bench", "attention", "--input", ids, "--heads", "8"}, "--input and --heads exclude each other"},
+		{[]string{"bench", "attention", "--input", ids, "--kv-heads", "8"}, "--input and --kv-heads exclude each other"},
+		{[]string{"bench", "attention", "--input", ids, "--head-dim", "8"}, "--input and --head-dim exclude each other"},
+		{[]string{"bench", "attention", "--input", ids, "--kv-dtype", "f32"}, "--input and --kv-dtype exclude each other"},
 		{[]string{"nosuchcommand"}, "nosuchcommand"},
+		{[]string{"bench", "prefil"}, `unknown command "prefil" for "pbs-run bench"; did you mean prefill?`},
+		{[]string{"eval", "rulr"}, "did you mean ruler?"},
+		{[]string{"attention", "foo"}, `unknown command "foo" for "pbs-run attention"`},
 	} {
 		stdout, _, err := pbsRun("", c.args...)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -244,6 +253,15 @@ func TestErrors(t *testing.T) {
 	t.Setenv("PBS_CPU", "sse2")
 	if _, _, err := pbsRun("", "generate", "-m", llama, "hi"); err == nil || !strings.Contains(err.Error(), "sse2") {
 		t.Errorf("PBS_CPU=sse2: got error %v", err)
+	}
+}
+
+// TestGroups: a command that only holds others shows its help.
+func TestGroups(t *testing.T) {
+	for name, want := range map[string]string{"bench": "bench prefill", "eval": "Available Commands", "attention": "flexprefill"} {
+		if stdout, _, err := pbsRun("", name); err != nil || !strings.Contains(stdout, want) {
+			t.Errorf("%s: printed %q, %v", name, stdout, err)
+		}
 	}
 }
 

@@ -24,7 +24,7 @@ type questionResult struct {
 }
 
 // readQuestions reads --questions, which stands in the place of other sources of a question.
-func (f *generateFlags) readQuestions() ([]string, error) {
+func (f *generateFlags) readQuestions(stdin io.Reader) ([]string, error) {
 	in := &f.input
 	switch {
 	case in.file == "":
@@ -36,12 +36,13 @@ func (f *generateFlags) readQuestions() ([]string, error) {
 	case in.file == "-" && f.questions == "-":
 		return nil, errors.New("--questions and --prompt-file cannot both read standard input")
 	}
-	b, err := readInput(f.questions)
+	source := inputFlags{file: f.questions}
+	text, err := source.document(stdin)
 	if err != nil {
 		return nil, err
 	}
 	var list []string
-	for line := range strings.Lines(string(b)) {
+	for line := range strings.Lines(text) {
 		if line = strings.TrimSpace(line); line != "" {
 			list = append(list, line)
 		}

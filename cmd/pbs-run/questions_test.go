@@ -41,6 +41,28 @@ func TestQuestions(t *testing.T) {
 	}
 }
 
+// TestQuestionsStdin: questions come from standard input too, and over an empty document they are asked alone.
+func TestQuestionsStdin(t *testing.T) {
+	args := []string{"generate", "-m", "../../demo/model", "-f", writeFile(t, "empty", ""), "--no-chat-template", "--temperature", "0", "-n", "3", "--json"}
+	stdout, _, err := pbsRun("Who?\n", append(args, "--questions", "-")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got questionResult
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil {
+		t.Fatal(err)
+	}
+	var want result
+	runJSON(t, &want, append(args, "Who?")...)
+	if got.Question != "Who?" || got.PromptTokens != want.PromptTokens || !slices.Equal(got.OutputIDs, want.OutputIDs) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	args[4] = "-"
+	if _, _, err := pbsRun("Who?\n", append(args, "--questions", "-")...); err == nil || !strings.Contains(err.Error(), "cannot both read standard input") {
+		t.Errorf("both from standard input: %v", err)
+	}
+}
+
 func TestStats(t *testing.T) {
 	doc := writeFile(t, "doc", strings.Repeat("A goroutine is a function that runs at the same time as others. ", 100))
 	args := []string{"generate", "-m", "../../demo/model", "-f", doc, "-n", "1", "--attention", "pbs:block=32,segment=64,tau=0.8", "--attention-layers", "0=full", "--stats"}
