@@ -1,6 +1,7 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/pbs-run/pbs-run/attention"
@@ -14,6 +15,9 @@ const tileRows = 2048
 
 // logitBytes bounds the buffer of logits; requests for more positions are served in several rounds.
 const logitBytes = 64 << 20
+
+// maxTokens bounds what a session is asked for, far above what fits anywhere, so that no size overflows.
+const maxTokens = 1 << 31
 
 // Needs is what the memory of a session depends on beside its length.
 type Needs struct {
@@ -100,14 +104,20 @@ func (c Config) LargestPrompt(free int64, limit, maxNew int, needs Needs) int {
 	return lo
 }
 
-// CheckLength says whether a prompt of n tokens with maxNew more may run: within the model's positions, unless extrapolate,
-// and within free bytes of memory. It is asked before any work.
+// ErrTooLong is what a prompt beyond the model's positions is refused with.
+var ErrTooLong = errors.New("exceed the model's")
+
+// CheckLength says whether a prompt of n tokens with maxNew more may run: within the model's positions, or else it is
+// ErrTooLong, unless extrapolate, and within free bytes of memory. It is asked before any work.
 func (c Config) CheckLength(n, maxNew int, extrapolate bool, free int64, needs Needs) error {
 	if n == 0 {
 		return fmt.Errorf("the prompt is empty")
 	}
+	if maxNew > maxTokens-n {
+		return fmt.Errorf("prompt of %d tokens + %d new tokens: want %d or fewer in all", n, maxNew, maxTokens)
+	}
 	if n+maxNew > c.MaxPositions && !extrapolate {
-		return fmt.Errorf("prompt of %d tokens + %d new tokens exceed the model's %d positions; shorten the prompt, use --truncate middle, or accept worse output with --allow-extrapolation", n, maxNew, c.MaxPositions)
+		return fmt.Errorf("prompt of %d tokens + %d new tokens %w %d positions", n, maxNew, ErrTooLong, c.MaxPositions)
 	}
 	plan := c.NewPlan(n+maxNew, n, needs)
 	if plan.Total() <= free {

@@ -123,8 +123,8 @@ func (r Rope) table(headDim, positions int) kernels.Tensor {
 	return kernels.FromFloat32(table, positions, headDim)
 }
 
-// errNotFinite is what a forward pass whose logits hold NaN or Inf ends with.
-var errNotFinite = errors.New("logits are not finite")
+// ErrNotFinite is what a forward pass whose logits hold NaN or Inf ends with.
+var ErrNotFinite = errors.New("logits are not finite")
 
 // Logits appends ids to the sequence and calls visit with the logits of the wanted positions, ascending indices into ids,
 // which visit must not keep.
@@ -196,7 +196,7 @@ func (s *Session) head(first int, want []int, visit func(i int, logits []float32
 		for i := range n {
 			row := host.Slice(i, i+1).Float32()
 			if !finite(row) {
-				return fmt.Errorf("position %d: %w; find the layer with --debug, check the weights with pbs-run verify --values", first+want[i], errNotFinite)
+				return fmt.Errorf("position %d: %w", first+want[i], ErrNotFinite)
 			}
 			if err := visit(want[i], row); err != nil {
 				return err

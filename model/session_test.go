@@ -3,6 +3,7 @@ package model_test
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -266,6 +267,14 @@ func TestPlan(t *testing.T) {
 	}
 	if err := check(900, 101, false, plenty); err == nil || !strings.Contains(err.Error(), "900 tokens + 101 new tokens exceed the model's 1000 positions") {
 		t.Errorf("beyond the context: got error %v", err)
+	}
+	if err := check(900, 101, false, plenty); !errors.Is(err, model.ErrTooLong) || strings.Contains(err.Error(), "--") {
+		t.Errorf("beyond the context: got %v, want ErrTooLong without a command's flags", err)
+	}
+	for _, extrapolate := range []bool{false, true} {
+		if err := check(900, math.MaxInt, extrapolate, plenty); err == nil || !strings.Contains(err.Error(), "new tokens: want") {
+			t.Errorf("a sum that overflows: got error %v", err)
+		}
 	}
 	if err := check(5000, 100, true, plenty); err != nil {
 		t.Error(err)

@@ -236,7 +236,11 @@ func (e *engine) checkLength(n, maxNew int, methods []attention.Method) (model.N
 	if s, ok := e.dev.(interface{ Workspace(keys int) int64 }); ok {
 		free = max(0, free-s.Workspace(n+maxNew))
 	}
-	return needs, e.CheckLength(n, maxNew, e.flags.extrapolate, free, needs)
+	err = e.CheckLength(n, maxNew, e.flags.extrapolate, free, needs)
+	if errors.Is(err, model.ErrTooLong) {
+		err = fmt.Errorf("%w; shorten the prompt, or accept worse output with --allow-extrapolation", err)
+	}
+	return needs, err
 }
 
 func (e *engine) close() {

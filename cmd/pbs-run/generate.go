@@ -86,8 +86,11 @@ type result struct {
 	Needle  *needle `json:"needle,omitempty"`
 }
 
+// maxNewTokens bounds --max-new-tokens, far above what any memory holds.
+const maxNewTokens = 1 << 30
+
 func runGenerate(ctx context.Context, f *generateFlags, changed func(string) bool, stdin io.Reader, stdout, stderr io.Writer) error {
-	if err := checkLeast(atLeast{"--max-new-tokens", f.maxNew, 1}); err != nil {
+	if err := checkWithin(within{"--max-new-tokens", f.maxNew, 1, maxNewTokens}); err != nil {
 		return err
 	}
 	if f.truncate != "" && f.truncate != "middle" {
@@ -189,6 +192,9 @@ func (f *generateFlags) answer(ctx context.Context, e *engine, in input, opt mod
 	}
 	r.PromptTokens = len(ids)
 	s, err := f.session(e, len(ids), opt.MaxNew)
+	if errors.Is(err, model.ErrTooLong) && f.truncate == "" {
+		err = fmt.Errorf("%w; --truncate middle cuts what is too much out of it", err)
+	}
 	if err != nil {
 		return r, err
 	}

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/pbs-run/pbs-run/model"
 )
 
 // Exit codes beside 0 and 1 are those of a shell: 128 + the signal that ended the run.
@@ -41,8 +43,16 @@ func run() int {
 	case errors.As(err, &sig):
 		return exitInterrupt
 	}
-	fmt.Fprintln(os.Stderr, "pbs-run:", err)
+	fmt.Fprintln(os.Stderr, "pbs-run:", advise(err))
 	return 1
+}
+
+// advise adds to an error what any command's user can do about it.
+func advise(err error) error {
+	if errors.Is(err, model.ErrNotFinite) {
+		return fmt.Errorf("%w; pbs-run generate --debug finds the layer, pbs-run verify --values checks the weights", err)
+	}
+	return err
 }
 
 // signalError is the cause of a context that a signal ended.

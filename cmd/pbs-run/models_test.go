@@ -44,6 +44,11 @@ func TestNaNWeights(t *testing.T) {
 			t.Errorf("%s: got %q, %v, want an error with %q", c.flag, stdout, err, c.want)
 		}
 	}
+	// perplexity has no --debug.
+	_, _, err = pbsRun("", "perplexity", "-m", dir, "--ids", jsonFile(t, []int{1, 2, 3}))
+	if err = advise(err); err == nil || !strings.HasSuffix(err.Error(), "logits are not finite; pbs-run generate --debug finds the layer, pbs-run verify --values checks the weights") {
+		t.Errorf("perplexity: got %v", err)
+	}
 }
 
 // TestTokenizerTooLarge: a tokenizer with ids that have no embedding.
