@@ -52,7 +52,7 @@ type perplexityReport struct {
 	methodReport
 	Tokens     int     `json:"tokens"`
 	NLL        float64 `json:"mean_nll"`
-	Perplexity float64 `json:"perplexity"`
+	Perplexity float64 `json:"perplexity,omitempty"` // left out where it is beyond float64
 	densities
 	Seconds float64 `json:"seconds"`
 	setup
@@ -60,7 +60,7 @@ type perplexityReport struct {
 
 func (r perplexityReport) print(to io.Writer) error {
 	_, err := fmt.Fprintf(to, "perplexity %.4f (mean NLL %.6f) over %d tokens · attention %s, density %.3f · %s · %.1f s\n",
-		r.Perplexity, r.NLL, r.Tokens, r.methodReport.text(), r.Density, r.setup.text(), r.Seconds)
+		math.Exp(r.NLL), r.NLL, r.Tokens, r.methodReport.text(), r.Density, r.setup.text(), r.Seconds)
 	return err
 }
 
@@ -102,7 +102,9 @@ func runPerplexity(ctx context.Context, f *perplexityFlags, stdin io.Reader, std
 		return err
 	}
 	r.NLL = sum / float64(len(want))
-	r.Perplexity = math.Exp(r.NLL)
+	if r.Perplexity = math.Exp(r.NLL); math.IsInf(r.Perplexity, 1) {
+		r.Perplexity = 0 // JSON has no infinity
+	}
 	r.densities = densitiesOf(s.Density())
 	r.Seconds = time.Since(start).Seconds()
 	return show(r, f.json, stdout)

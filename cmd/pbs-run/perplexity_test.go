@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/pbs-run/pbs-run/internal/goldentest"
+	"github.com/pbs-run/pbs-run/loader"
 	"github.com/pbs-run/pbs-run/model"
 )
 
@@ -92,5 +94,48 @@ func TestPerplexity(t *testing.T) {
 	}
 	if _, _, err := pbsRun("", "perplexity", "-m", models+name, "--ids", jsonFile(t, ids), "--length", "1501"); err == nil || !strings.Contains(err.Error(), "1500 tokens") {
 		t.Errorf("a length beyond the text: %v", err)
+	}
+}
+
+// TestPerplexityOverflow: a perplexity beyond float64 is left out, and the mean NLL is there.
+func TestPerplexityOverflow(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(models+"llama3-d32-f32")); err != nil {
+		t.Fatal(err)
+	}
+	scaleNorm(t, dir, 1e6)
+	args := []string{"perplexity", "-m", dir, "--ids", jsonFile(t, []int{1, 2, 3, 4}), "--kv-dtype", "f32"}
+	var r map[string]any
+	runJSON(t, &r, append(args, "--json")...)
+	nll, ok := r["mean_nll"].(float64)
+	if _, has := r["perplexity"]; has || !ok || nll < 710 {
+		t.Errorf("got %v", r)
+	}
+	if stdout, _, err := pbsRun("", args...); err != nil || !strings.HasPrefix(stdout, "perplexity +Inf (mean NLL ") {
+		t.Errorf("printed %q, %v", stdout, err)
+	}
+}
+
+// scaleNorm sets every weight of the final norm of an F32 model to x.
+func scaleNorm(t *testing.T, dir string, x float32) {
+	t.Helper()
+	c, err := loader.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(c.Tensors(), func(i loader.Info) bool { return i.Name == "model.norm.weight" })
+	info := c.Tensors()[at]
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(info.File)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := info.Offset; i < info.Offset+info.Bytes; i += 4 {
+		binary.LittleEndian.PutUint32(b[i:], math.Float32bits(x))
+	}
+	if err := os.WriteFile(info.File, b, 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
