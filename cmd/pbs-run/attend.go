@@ -91,7 +91,10 @@ func runAttend(ctx context.Context, f *attendFlags, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := checkLeast(atLeast{"--block", f.block, 1}, atLeast{"--repeat", f.repeat, 1}, atLeast{"--min-length", f.minLength, 0}); err != nil {
+	if err := checkWithin(within{"--block", f.block, 1, maxLength}); err != nil {
+		return err
+	}
+	if err := checkLeast(atLeast{"--repeat", f.repeat, 1}, atLeast{"--min-length", f.minLength, 0}); err != nil {
 		return err
 	}
 	if f.minLength > 0 {

@@ -25,18 +25,23 @@ func benchCommand() *cobra.Command {
 	return cmd
 }
 
+// maxLength bounds the tokens that a flag may ask for.
+const maxLength = 1 << 24
+
 // parseLengths reads numbers of tokens such as 2048 and 32K.
 func parseLengths(words []string) ([]int, error) {
 	var lengths []int
 	for _, word := range words {
 		digits, k := strings.CutSuffix(strings.ToUpper(strings.TrimSpace(word)), "K")
 		n, err := strconv.Atoi(digits)
+		unit := 1
 		if k {
-			n <<= 10
+			unit = 1024
 		}
-		if err != nil || n < 1 || n > 1<<24 {
-			return nil, fmt.Errorf("--lengths %q: want numbers of tokens such as 2048 or 32K", word)
+		if err != nil || n < 1 || n > maxLength/unit {
+			return nil, fmt.Errorf("--lengths %q: want numbers of tokens such as 2048 or 32K, up to %dK", word, maxLength/1024)
 		}
+		n *= unit
 		lengths = append(lengths, n)
 	}
 	return lengths, nil

@@ -91,12 +91,18 @@ type attentionReport struct {
 	Rows []attentionBench `json:"rows"`
 }
 
+// maxHeads bounds --heads and --kv-heads.
+const maxHeads = 1 << 12
+
 func runBenchAttention(ctx context.Context, f *benchAttentionFlags, stdout, stderr io.Writer) error {
 	lengths, err := parseLengths(f.lengths)
 	if err != nil {
 		return err
 	}
 	if err := checkLeast(atLeast{"--repeat", f.repeat, 1}); err != nil {
+		return err
+	}
+	if err := checkWithin(within{"--heads", f.shape.heads, 1, maxHeads}, within{"--kv-heads", f.shape.kvHeads, 1, maxHeads}); err != nil {
 		return err
 	}
 	runs, err := f.runs()

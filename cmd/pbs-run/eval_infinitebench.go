@@ -87,6 +87,9 @@ func (f *infiniteFlags) load(r *evalRun) (s suite, err error) {
 
 // generate makes the tasks whose rows are made by rule.
 func (f *infiniteFlags) generate(r *evalRun) (s suite, err error) {
+	if err := checkWithin(within{"--samples", f.samples, 1, maxSamples}); err != nil {
+		return s, err
+	}
 	templates := map[string]string{}
 	if f.config != "" {
 		if templates, err = (benchmark.InfiniteBench{Config: f.config, Family: f.family}).Templates(); err != nil {

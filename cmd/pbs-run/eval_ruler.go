@@ -48,6 +48,9 @@ distractor dev set. With --data the prompts are those that RULER's own scripts h
 	return cmd
 }
 
+// maxSamples bounds the prompts that are made for a task.
+const maxSamples = 1 << 20
+
 func (f *rulerFlags) load(r *evalRun) (suite, error) {
 	if f.data != "" {
 		return f.read(r)
@@ -55,7 +58,7 @@ func (f *rulerFlags) load(r *evalRun) (suite, error) {
 	if err := checkApart("--dump-prompts", f.dump, f.essay, f.squad, f.hotpotQA); err != nil {
 		return suite{}, err
 	}
-	if err := checkLeast(atLeast{"--samples", f.samples, 1}); err != nil {
+	if err := checkWithin(within{"--samples", f.samples, 1, maxSamples}); err != nil {
 		return suite{}, err
 	}
 	if len(f.tasks) == 0 {

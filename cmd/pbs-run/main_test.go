@@ -130,6 +130,7 @@ func TestLogits(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	ids := jsonFile(t, []int{1, 2, 3})
+	const demo, huge = "../../demo/model", "9223372036854775807"
 	llama, llamaCopy := models+"llama-f16", t.TempDir()
 	if err := os.CopyFS(llamaCopy, os.DirFS(llama)); err != nil {
 		t.Fatal(err)
@@ -215,6 +216,16 @@ func TestErrors(t *testing.T) {
 		{[]string{"bench", "attention", "--lengths", "0"}, "--lengths"},
 		{[]string{"bench", "attention", "--heads", "3", "--kv-heads", "2", "--lengths", "64"}, "--heads"},
 		{[]string{"bench", "attention", "--density", "0"}, "--density 0"},
+		{[]string{"bench", "attention", "--lengths", "512", "--heads", huge, "--kv-heads", huge}, "--heads 9223372036854775807: want 1 to 4096"},
+		{[]string{"bench", "attention", "--lengths", "16384K", "--heads", "1099511627776", "--kv-heads", "1"}, "--heads 1099511627776: want 1 to 4096"},
+		{[]string{"bench", "attention", "--lengths", "512", "--kv-heads", huge}, "--kv-heads 9223372036854775807: want 1 to 4096"},
+		{[]string{"bench", "attention", "--lengths", "18014398509481985K"}, "--lengths \"18014398509481985K\""},
+		{[]string{"bench", "prefill", "-m", llama, "--lengths", "16385K"}, "up to 16384K"},
+		{[]string{"bench", "prefill", "-m", llama, "--lengths", "64", "--decode", huge}, "want 2147483648 or fewer in all"},
+		{[]string{"generate", "-m", llama, "-n", huge, "hi"}, "--max-new-tokens 9223372036854775807: want 1 to 1073741824"},
+		{[]string{"attend", "--input", badQKV(t, 2, 2, 8, 8, 32), "--attention", "full", "--block", huge}, "--block 9223372036854775807: want 1 to 16777216"},
+		{[]string{"eval", "ruler", "-m", demo, "--samples", huge, "--tasks", "vt"}, "--samples 9223372036854775807: want 1 to 1048576"},
+		{[]string{"eval", "infinitebench", "-m", demo, "--length", "512", "--samples", huge}, "--samples 9223372036854775807: want 1 to 1048576"},
 		{[]string{"bench", "attention", "--attention", "pbs:density=0.5", "--density", "0.5"}, "--density: 0.5 cannot be forced on pbs:density=0.5"},
 		{[]string{"bench", "attention", "--attention", "xattention", "--density", "0.5"}, "--density: 0.5 cannot be forced on xattention"},
 		{[]string{"bench", "attention", "--attention", "nosuchmethod", "--density", "0.5"}, `unknown method "nosuchmethod"`},
@@ -286,8 +297,11 @@ func TestTruncateMiddle(t *testing.T) {
 	}
 	doc := writeFile(t, "doc", strings.Repeat("words and words. ", 2000))
 	args := []string{"generate", "-m", models + "llama-f16", "-f", doc, "-n", "3", "--temperature", "0", "--json", "What?"}
-	if _, _, err := pbsRun("", args...); err == nil || !strings.Contains(err.Error(), "--truncate middle") {
+	if _, _, err := pbsRun("", args...); err == nil || !strings.Contains(err.Error(), "--allow-extrapolation; --truncate middle cuts") {
 		t.Errorf("a prompt that is too long: got error %v", err)
+	}
+	if _, _, err := pbsRun("", "capture", "-m", models+"llama-f16", "-f", doc, "--layers", "0", "--out", t.TempDir()); err == nil || strings.Contains(err.Error(), "--truncate") || !strings.HasSuffix(err.Error(), "--allow-extrapolation") {
+		t.Errorf("a prompt that is too long, in a command that cuts none: got error %v", err)
 	}
 	stdout, stderr, err := pbsRun("", append(args, "--truncate", "middle")...)
 	if err != nil {

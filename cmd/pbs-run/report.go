@@ -61,6 +61,23 @@ type atLeast struct {
 	value, least int
 }
 
+// within is a flag's number and the range that makes sense. The most that does is far more than anybody wants, and little enough
+// for nothing to overflow.
+type within struct {
+	flag               string
+	value, least, most int
+}
+
+// checkWithin finds the first number that is out of its range.
+func checkWithin(flags ...within) error {
+	for _, f := range flags {
+		if f.value < f.least || f.value > f.most {
+			return fmt.Errorf("%s %d: want %d to %d", f.flag, f.value, f.least, f.most)
+		}
+	}
+	return nil
+}
+
 // checkLeast finds the first number that is too small.
 func checkLeast(flags ...atLeast) error {
 	for _, f := range flags {
