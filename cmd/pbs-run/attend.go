@@ -144,7 +144,7 @@ func runAttend(ctx context.Context, f *attendFlags, stdout io.Writer) error {
 				return cause(ctx, err)
 			}
 		}
-		if err := a.write(dev, f.out); err != nil {
+		if err := a.write(ctx, dev, f.out); err != nil {
 			return err
 		}
 	}
@@ -201,14 +201,6 @@ func checkApart(flag, path string, inputs ...string) error {
 		}
 	}
 	return nil
-}
-
-// cause is why ctx ended, or err.
-func cause(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
 }
 
 // unpermuted is the density of m with the keys in order; nil where it does not reorder them.
@@ -268,7 +260,7 @@ type output struct {
 }
 
 // write makes the output file.
-func (a *attended) write(dev kernels.Device, path string) error {
+func (a *attended) write(ctx context.Context, dev kernels.Device, path string) error {
 	b, l := a.blocks, a.blocks.layer
 	list := []output{
 		{loader.Out{Name: "out", DType: "F32", Dims: []int{l.heads, l.rows, l.headDim}}, func(w io.Writer) error { return a.writeOut(dev, w) }},
@@ -287,11 +279,11 @@ func (a *attended) write(dev kernels.Device, path string) error {
 			return err
 		}})
 	}
-	return writeTensors(path, list)
+	return writeTensors(ctx, path, list)
 }
 
-// writeTensors makes a safetensors file that is there whole or not at all.
-func writeTensors(path string, list []output) error {
+// writeTensors makes a safetensors file that is there whole or, where ctx ends before, not at all.
+func writeTensors(ctx context.Context, path string, list []output) error {
 	var header []loader.Out
 	for _, o := range list {
 		header = append(header, o.Out)
@@ -302,11 +294,24 @@ func writeTensors(path string, list []output) error {
 	}
 	defer w.Abort()
 	for _, o := range list {
-		if err := o.write(w); err != nil {
+		if err := o.write(until{ctx, w}); err != nil {
 			return err
 		}
 	}
 	return w.Close()
+}
+
+// until is a Writer until ctx ends.
+type until struct {
+	ctx context.Context
+	io.Writer
+}
+
+func (u until) Write(b []byte) (int, error) {
+	if u.ctx.Err() != nil {
+		return 0, context.Cause(u.ctx)
+	}
+	return u.Writer.Write(b)
 }
 
 // writeOut writes the output by heads, [heads, rows, headDim] F32.

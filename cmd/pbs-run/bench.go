@@ -21,7 +21,7 @@ func benchCommand() *cobra.Command {
   pbs-run bench prefill -m DIR --lengths 8K,16K,32K --attention full --attention pbs
   pbs-run bench attention --lengths 16K --head-dim 128 --attention pbs --density 0.1,0.3,1`,
 	})
-	cmd.AddCommand(benchPrefillCommand(), benchAttentionCommand())
+	cmd.AddCommand(leaves(benchPrefillCommand()), leaves(benchAttentionCommand()))
 	return cmd
 }
 

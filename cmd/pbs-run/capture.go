@@ -59,7 +59,7 @@ func runCapture(ctx context.Context, f *captureFlags, stdin io.Reader, stdout, s
 	if err := f.input.check(); err != nil {
 		return err
 	}
-	e, err := f.open()
+	e, err := heed(ctx, f.open)
 	if err != nil {
 		return err
 	}
@@ -68,17 +68,16 @@ func runCapture(ctx context.Context, f *captureFlags, stdin io.Reader, stdout, s
 	if err != nil {
 		return err
 	}
-	in, err := f.input.read(stdin, f.seed)
+	in, err := heed(ctx, func() (input, error) { return f.input.read(stdin, f.seed) })
 	if err != nil {
 		return err
 	}
-	ids, tok, err := in.tokens(e)
+	p, err := heed(ctx, func() (prompt, error) { return in.tokens(e) })
 	if err != nil {
 		return err
 	}
-	if tok != nil {
-		tok.Close()
-	}
+	p.close()
+	ids := p.ids
 	s, err := e.session(len(ids), 0)
 	if err != nil {
 		return err
@@ -95,7 +94,7 @@ func runCapture(ctx context.Context, f *captureFlags, stdin io.Reader, stdout, s
 			return nil
 		}
 		path := filepath.Join(f.out, fmt.Sprintf("layer%d.safetensors", i))
-		if err := writeLayer(e.dev, path, e.HeadDim, q, kv); err != nil {
+		if err := writeLayer(ctx, e.dev, path, e.HeadDim, q, kv); err != nil {
 			return err
 		}
 		if written = append(written, path); i == layers[len(layers)-1] {
@@ -117,7 +116,7 @@ func runCapture(ctx context.Context, f *captureFlags, stdin io.Reader, stdout, s
 }
 
 // writeLayer writes the queries q [n, heads·headDim] and the first n keys and values of kv.
-func writeLayer(dev kernels.Device, path string, headDim int, q kernels.Tensor, kv kernels.KV) error {
+func writeLayer(ctx context.Context, dev kernels.Device, path string, headDim int, q kernels.Tensor, kv kernels.KV) error {
 	n, heads, kvHeads := q.Rows(), q.Cols()/headDim, kv.K.Dims[0]
 	out := func(name string, t kernels.Tensor, heads int, write func(w io.Writer, data []byte, h int) error) output {
 		return output{loader.Out{Name: name, DType: t.DType.String(), Dims: []int{heads, n, headDim}}, func(w io.Writer) error {
@@ -142,5 +141,5 @@ func writeLayer(dev kernels.Device, path string, headDim int, q kernels.Tensor, 
 		_, err := w.Write(data[h*kv.K.Rows()*row:][:n*row])
 		return err
 	}
-	return writeTensors(path, []output{out("q", q, heads, queries), out("k", kv.K, kvHeads, cached), out("v", kv.V, kvHeads, cached)})
+	return writeTensors(ctx, path, []output{out("q", q, heads, queries), out("k", kv.K, kvHeads, cached), out("v", kv.V, kvHeads, cached)})
 }

@@ -110,7 +110,7 @@ func (f *evalFlags) runEval(ctx context.Context, load func(*evalRun) (suite, err
 		defer os.RemoveAll(f.out)
 	}
 	f.attention = f.specs[0]
-	e, err := f.open()
+	e, err := heed(ctx, f.open)
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,11 @@ func (f *evalFlags) runEval(ctx context.Context, load func(*evalRun) (suite, err
 	if err != nil {
 		return err
 	}
-	defer tok.Close()
+	defer func() {
+		if ctx.Err() == nil { // or heed may have left something that uses it
+			tok.Close()
+		}
+	}()
 	a, err := newAnswerer(e, tok)
 	if err != nil {
 		return err
@@ -131,7 +135,7 @@ func (f *evalFlags) runEval(ctx context.Context, load func(*evalRun) (suite, err
 	if err := r.resolve(); err != nil {
 		return err
 	}
-	s, err := load(r)
+	s, err := heed(ctx, func() (suite, error) { return load(r) })
 	if err != nil {
 		return err
 	}
@@ -191,10 +195,10 @@ func (r *evalRun) runSuite(ctx context.Context, s suite, stdout io.Writer) error
 			return err
 		}
 	}
-	if err := r.openSession(s); err != nil {
+	if err := r.openSession(ctx, s); err != nil {
 		return err
 	}
-	m, err := r.manifest(s)
+	m, err := heed(ctx, func() (eval.Manifest, error) { return r.manifest(s) })
 	if err != nil {
 		return err
 	}
@@ -212,10 +216,12 @@ func (r *evalRun) runSuite(ctx context.Context, s suite, stdout io.Writer) error
 }
 
 // openSession makes a session for the longest prompt by the method that needs most.
-func (r *evalRun) openSession(s suite) error {
+func (r *evalRun) openSession(ctx context.Context, s suite) (err error) {
 	length := s.length
 	if length == 0 {
-		length = eval.Longest(s.tasks, r.limit, r.shard, r.render)
+		if length, err = heed(ctx, func() (int, error) { return eval.Longest(s.tasks, r.limit, r.shard, r.render), nil }); err != nil {
+			return err
+		}
 	}
 	length = max(length, 1)
 	for _, c := range r.contenders {
@@ -223,7 +229,6 @@ func (r *evalRun) openSession(s suite) error {
 			return err
 		}
 	}
-	var err error
 	r.s, err = r.e.session(length, 0) // prompt and answer share it
 	return err
 }

@@ -95,7 +95,7 @@ func (a *answerer) options(r eval.Request) model.Options {
 
 func (a *answerer) generate(ctx context.Context, r eval.Request) (eval.Output, error) {
 	start := time.Now()
-	ids, err := a.ids(r)
+	ids, err := heed(ctx, func() ([]int32, error) { return a.ids(r) })
 	if err != nil {
 		return eval.Output{}, err
 	}

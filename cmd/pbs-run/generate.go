@@ -102,14 +102,14 @@ func runGenerate(ctx context.Context, f *generateFlags, changed func(string) boo
 	var questions []string
 	if f.questions != "" {
 		var err error
-		if questions, err = f.readQuestions(stdin); err != nil {
+		if questions, err = heed(ctx, func() ([]string, error) { return f.readQuestions(stdin) }); err != nil {
 			return err
 		}
 	}
 	if !changed("seed") {
 		f.sampling.Seed = rand.Uint64()
 	}
-	e, err := f.open()
+	e, err := heed(ctx, f.open)
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func runGenerate(ctx context.Context, f *generateFlags, changed func(string) boo
 	if f.input.fromStdin() && isTerminal(stdin) {
 		fmt.Fprintln(stderr, "pbs-run: the prompt comes from the terminal: type it, then press Ctrl-D (--help shows other ways)")
 	}
-	in, err := f.input.read(stdin, f.sampling.Seed)
+	in, err := heed(ctx, func() (input, error) { return f.input.read(stdin, f.sampling.Seed) })
 	if err != nil {
 		return err
 	}
@@ -177,13 +177,12 @@ func (f *generateFlags) session(e *engine, n, maxNew int) (*model.Session, error
 func (f *generateFlags) answer(ctx context.Context, e *engine, in input, opt model.Options, stdout, stderr io.Writer) (result, error) {
 	r := f.newResult(e, opt.Seed)
 	start := time.Now() // a user waits for tokenisation too
-	ids, tok, err := in.tokens(e)
+	p, err := heed(ctx, func() (prompt, error) { return in.tokens(e) })
 	if err != nil {
 		return r, err
 	}
-	if tok != nil {
-		defer tok.Close()
-	}
+	defer p.close()
+	ids := p.ids
 	if in.warning != "" {
 		fmt.Fprintf(stderr, "pbs-run: %s\n", in.warning)
 	}
@@ -199,7 +198,7 @@ func (f *generateFlags) answer(ctx context.Context, e *engine, in input, opt mod
 		return r, err
 	}
 	bar := watch(s, stderr, len(ids), e.Layers)
-	err = f.decode(ctx, e, s, ids, opt, &r, start, newAnswer(tok, f.stop, stdout, f.json), bar.close)
+	err = f.decode(ctx, e, s, ids, opt, &r, start, newAnswer(p.tok, f.stop, stdout, f.json), bar.close)
 	r.densities = densitiesOf(s.Density())
 	return r, err
 }

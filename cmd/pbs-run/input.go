@@ -124,7 +124,7 @@ func (f *inputFlags) read(stdin io.Reader, seed uint64) (input, error) {
 	if text == "" {
 		return in, errEmptyPrompt
 	}
-	f.prompt(&in, text)
+	f.fill(&in, text)
 	return in, nil
 }
 
@@ -136,8 +136,8 @@ func ask(document, question string) string {
 	return strings.TrimRight(document, "\n") + "\n\n" + question
 }
 
-// prompt makes text the input, as a chat message or as it is.
-func (f *inputFlags) prompt(in *input, text string) {
+// fill makes text the input, as a chat message or as it is.
+func (f *inputFlags) fill(in *input, text string) {
 	if f.raw {
 		in.text = text
 		return
@@ -231,24 +231,34 @@ func readAll(r io.Reader, name string) ([]byte, error) {
 	return b, nil
 }
 
-// tokens turns the input into ids. Given ids need no tokenizer; it is then nil if the folder has none.
-func (in *input) tokens(e *engine) ([]int32, *tokenizer.Tokenizer, error) {
-	tok, err := e.tokenizer()
-	if in.ids != nil {
+// prompt is an input's ids, and what turns the answer's into text.
+type prompt struct {
+	ids []int32
+	tok *tokenizer.Tokenizer // nil where ids were given and the folder has none
+}
+
+func (p prompt) close() {
+	if p.tok != nil {
+		p.tok.Close()
+	}
+}
+
+// tokens turns the input into ids.
+func (in *input) tokens(e *engine) (p prompt, err error) {
+	p.ids = in.ids
+	if p.tok, err = e.tokenizer(); in.ids != nil {
 		if errors.Is(err, os.ErrNotExist) {
-			return in.ids, nil, nil
+			err = nil
 		}
-		return in.ids, tok, err
+		return p, err
 	}
 	if err != nil {
-		return nil, nil, err
+		return p, err
 	}
-	ids, err := in.encode(tok)
-	if err != nil {
-		tok.Close()
-		return nil, nil, err
+	if p.ids, err = in.encode(p.tok); err != nil {
+		p.close()
 	}
-	return ids, tok, nil
+	return p, err
 }
 
 // encode turns messages or text into ids.

@@ -98,10 +98,10 @@ func (l *layer) fill(dev kernels.Device, q, k, v kernels.Tensor) error {
 	size := l.q.DType.Size()
 	rows, host := make([]byte, l.q.Bytes()), make([]float32, l.headDim)
 	for h := range l.heads {
-		if dev.Err() != nil { // interrupted
-			return dev.Err()
-		}
 		for i := range l.rows {
+			if i%stretch == 0 && dev.Err() != nil { // interrupted
+				return dev.Err()
+			}
 			if !toFloat32(host, q.DType, q.Data[(h*l.rows+i)*l.headDim*q.DType.Size():]) {
 				return fmt.Errorf("q holds NaN or infinity (head %d, position %d)", h, i)
 			}
@@ -115,6 +115,9 @@ func (l *layer) fill(dev kernels.Device, q, k, v kernels.Tensor) error {
 	}{{"k", k, l.kv.K}, {"v", v, l.kv.V}} {
 		out := make([]byte, t.to.Bytes())
 		for i := range l.kvHeads * l.keys {
+			if i%stretch == 0 && dev.Err() != nil { // interrupted
+				return dev.Err()
+			}
 			if !toFloat32(host, t.from.DType, t.from.Data[i*l.headDim*t.from.DType.Size():]) {
 				return fmt.Errorf("%s holds NaN or infinity (head %d, position %d)", t.name, i/l.keys, i%l.keys)
 			}

@@ -41,7 +41,7 @@ positions [positions] I64. The ids are used as given; no BOS is added.
 }
 
 func runLogits(ctx context.Context, f *logitsFlags) error {
-	ids, err := readIDs(f.ids)
+	ids, err := heed(ctx, func() ([]int32, error) { return readIDs(f.ids) })
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func runLogits(ctx context.Context, f *logitsFlags) error {
 	if err := checkOut("--out", f.out, f.ids); err != nil {
 		return err
 	}
-	e, err := f.open()
+	e, err := heed(ctx, f.open)
 	if err != nil {
 		return err
 	}

@@ -55,11 +55,6 @@ func advise(err error) error {
 	return err
 }
 
-// signalError is the cause of a context that a signal ended.
-type signalError struct{ os.Signal }
-
-func (e signalError) Error() string { return e.Signal.String() }
-
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "pbs-run",
@@ -71,7 +66,7 @@ Exit codes: 0 success, 1 error, 130 interrupted (Ctrl-C), 143 terminated.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(generateCommand(), logitsCommand(), perplexityCommand(), attendCommand(), captureCommand(), tokenizeCommand(), inspectCommand(), verifyCommand(), benchCommand(), evalCommand(), group(attentionTopic()))
+	root.AddCommand(generateCommand(), logitsCommand(), leaves(perplexityCommand()), attendCommand(), captureCommand(), leaves(tokenizeCommand()), leaves(inspectCommand()), leaves(verifyCommand()), benchCommand(), evalCommand(), group(attentionTopic()))
 	return root
 }
 

@@ -57,21 +57,18 @@ func (f *generateFlags) readQuestions(stdin io.Reader) ([]string, error) {
 // question from there. How far that reaches is decided on tokens, so that the answers are those to the whole prompts.
 func (f *generateFlags) answerAll(ctx context.Context, e *engine, questions []string, opt model.Options, stdin io.Reader, stdout, stderr io.Writer) error {
 	start := time.Now()
-	document, err := f.input.document(stdin)
+	document, err := heed(ctx, func() (string, error) { return f.input.document(stdin) })
 	if err != nil {
 		return err
 	}
-	tok, err := e.tokenizer()
+	all, err := heed(ctx, func() (prompts, error) { return f.prompts(e, document, questions) })
 	if err != nil {
 		return err
 	}
-	defer tok.Close()
-	prompts, shared, err := f.prompts(tok, document, questions)
-	if err != nil {
-		return err
-	}
+	defer all.tok.Close()
+	shared := all.shared
 	longest := 0
-	for _, ids := range prompts {
+	for _, ids := range all.whole {
 		longest = max(longest, len(ids))
 	}
 	s, err := f.session(e, longest, opt.MaxNew)
@@ -99,12 +96,12 @@ func (f *generateFlags) answerAll(ctx context.Context, e *engine, questions []st
 	opt.Before = shared
 	for i, question := range questions {
 		r := questionResult{Question: question, CachedTokens: len(shared), DocumentSeconds: prefill, result: f.newResult(e, opt.Seed)}
-		r.PromptTokens, r.densities = len(prompts[i]), dens
+		r.PromptTokens, r.densities = len(all.whole[i]), dens
 		if !f.json {
 			fmt.Fprintf(stdout, "Question: %s\nAnswer:  ", question)
 		}
 		s.Truncate(len(shared))
-		err := f.decode(ctx, e, s, prompts[i][len(shared):], opt, &r.result, time.Now(), newAnswer(tok, f.stop, stdout, f.json), func() {})
+		err := f.decode(ctx, e, s, all.whole[i][len(shared):], opt, &r.result, time.Now(), newAnswer(all.tok, f.stop, stdout, f.json), func() {})
 		if err != nil && r.FinishReason != "interrupted" {
 			return err
 		}
@@ -116,24 +113,35 @@ func (f *generateFlags) answerAll(ctx context.Context, e *engine, questions []st
 	return nil
 }
 
+// prompts are those of all questions.
+type prompts struct {
+	tok    *tokenizer.Tokenizer
+	whole  [][]int32
+	shared []int32 // what all begin with
+}
+
 // prompts renders every question's prompt and finds the tokens that they begin with, which are those of the document alone,
 // but for what merges with a question. At least one token of each prompt is left to run.
-func (f *generateFlags) prompts(tok *tokenizer.Tokenizer, document string, questions []string) (prompts [][]int32, shared []int32, err error) {
+func (f *generateFlags) prompts(e *engine, document string, questions []string) (p prompts, err error) {
+	if p.tok, err = e.tokenizer(); err != nil {
+		return p, err
+	}
 	for _, q := range append([]string{""}, questions...) {
 		in := input{parseSpecial: f.input.parseSpecial}
-		f.input.prompt(&in, ask(document, q))
-		ids, err := in.encode(tok)
+		f.input.fill(&in, ask(document, q))
+		ids, err := in.encode(p.tok)
 		if err != nil {
-			return nil, nil, err
+			p.tok.Close()
+			return p, err
 		}
 		if q == "" {
-			shared = ids
+			p.shared = ids
 			continue
 		}
-		shared = shared[:min(commonPrefix(shared, ids), len(ids)-1)]
-		prompts = append(prompts, ids)
+		p.shared = p.shared[:min(commonPrefix(p.shared, ids), len(ids)-1)]
+		p.whole = append(p.whole, ids)
 	}
-	return prompts, shared, nil
+	return p, nil
 }
 
 func commonPrefix(a, b []int32) int {

@@ -2,14 +2,20 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pbs-run/pbs-run/loader"
 )
 
 // TestInterrupt: Ctrl-C in a prefill of minutes stops the process soon, with exit code 130. On a machine with nothing else to do it takes
@@ -42,6 +48,86 @@ func TestInterrupt(t *testing.T) {
 		if !strings.Contains(stdout.String(), `"finish_reason":"interrupted"`) {
 			t.Errorf("%v: printed %q", sig, &stdout)
 		}
+	}
+}
+
+// TestInterruptStdin: Ctrl-C ends a command that waits for standard input.
+func TestInterruptStdin(t *testing.T) {
+	llama, doc, out := models+"llama-f16", writeFile(t, "doc", "a text"), filepath.Join(t.TempDir(), "new")
+	for _, args := range [][]string{
+		{"generate", "-m", llama},
+		{"generate", "-m", llama, "-f", "-", "What?"},
+		{"generate", "-m", llama, "-f", "-", "--questions", doc},
+		{"generate", "-m", llama, "-f", doc, "--questions", "-"},
+		{"capture", "-m", llama, "--layers", "0", "--out", out},
+		{"perplexity", "-m", llama, "--text-file", "-"},
+		{"tokenize", "-m", llama},
+	} {
+		t.Run(strings.Join(args, " "), func(t *testing.T) {
+			t.Parallel()
+			for sig, want := range map[os.Signal]int{os.Interrupt: exitInterrupt, syscall.SIGTERM: exitTerminate} {
+				cmd := process(args...)
+				if _, err := cmd.StdinPipe(); err != nil {
+					t.Fatal(err)
+				}
+				var stderr bytes.Buffer
+				cmd.Stderr = &stderr
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(500 * time.Millisecond)
+				if err := cmd.Process.Signal(sig); err != nil {
+					t.Fatal(err)
+				}
+				hung := time.AfterFunc(15*time.Second, func() { _ = cmd.Process.Kill() })
+				_ = cmd.Wait() // the exit code says it
+				hung.Stop()
+				if code := cmd.ProcessState.ExitCode(); code != want {
+					t.Errorf("%v: exit code %d, want %d; stderr %s", sig, code, want, &stderr)
+				}
+			}
+		})
+	}
+}
+
+// TestLeaves: a command that heeds no context is left when it ends, one that has ended returns its own error, and so heed.
+func TestLeaves(t *testing.T) {
+	run := func(f func(ctx context.Context) error) error {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(signalError{syscall.SIGTERM})
+		cmd := leaves(&cobra.Command{RunE: func(cmd *cobra.Command, _ []string) error { return f(cmd.Context()) }, SilenceErrors: true, SilenceUsage: true})
+		cmd.SetArgs(nil)
+		return cmd.ExecuteContext(ctx)
+	}
+	own := errors.New("its own")
+	for _, c := range []struct {
+		f    func(ctx context.Context) error
+		want error
+	}{
+		{func(context.Context) error { select {} }, signalError{syscall.SIGTERM}},
+		{func(ctx context.Context) error { _, err := heed(ctx, func() (int, error) { select {} }); return err }, signalError{syscall.SIGTERM}},
+		{func(ctx context.Context) error { <-ctx.Done(); return own }, own},
+	} {
+		if err := run(c.f); err != c.want {
+			t.Errorf("got %v, want %v", err, c.want)
+		}
+	}
+	if n, err := heed(t.Context(), func() (int, error) { return 7, own }); n != 7 || err != own {
+		t.Errorf("got %d, %v", n, err)
+	}
+}
+
+// TestWriteInterrupted: a file whose writing is interrupted leaves nothing.
+func TestWriteInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	dir := t.TempDir()
+	err := writeTensors(ctx, filepath.Join(dir, "x"), []output{{loader.Out{Name: "a", DType: "U8", Dims: []int{2}}, func(w io.Writer) error {
+		_, err := w.Write([]byte{1})
+		cancel(signalError{os.Interrupt})
+		return errors.Join(err, func() error { _, err := w.Write([]byte{2}); return err }())
+	}}})
+	if left, _ := os.ReadDir(dir); !errors.Is(err, signalError{os.Interrupt}) || len(left) > 0 {
+		t.Errorf("got %v, left %v", err, left)
 	}
 }
 
