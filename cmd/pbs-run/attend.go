@@ -109,7 +109,7 @@ func runAttend(ctx context.Context, f *attendFlags, stdout io.Writer) error {
 	}
 	defer dev.Close()
 	defer context.AfterFunc(ctx, dev.Interrupt)()
-	l, err := readLayer(dev, f.input, 2)
+	l, err := readLayer(dev, f.input, layerUse{2, []attention.Method{m}})
 	if err != nil {
 		return cause(ctx, err)
 	}

@@ -174,11 +174,15 @@ func (f *benchAttentionFlags) length(ctx context.Context, n int, runs []attentio
 	}
 	defer dev.Close()
 	defer context.AfterFunc(ctx, dev.Interrupt)()
+	use := layerUse{buffers: 1}
+	for _, run := range runs {
+		use.methods = append(use.methods, run.method)
+	}
 	var l *layer
 	if f.input != "" {
-		l, err = readLayer(dev, f.input, 1)
+		l, err = readLayer(dev, f.input, use)
 	} else {
-		l, err = makeLayer(dev, f.shape, n, kv)
+		l, err = makeLayer(dev, f.shape, n, kv, use)
 	}
 	if err != nil {
 		return err

@@ -15,17 +15,37 @@ type layer struct {
 	keys, rows              int            // rows queries
 	q                       kernels.Tensor // [rows, heads·headDim]
 	kv                      kernels.KV     // [kvHeads, keys, headDim]
+	plans                   map[kernels.PlanShape]*kernels.Plan
 }
 
 func (l *layer) first() int { return l.keys - l.rows }
 
-// newLayer allocates a layer whose cache has elements of type kv, after a look at the free memory. buffers is how many
-// outputs the caller will want beside.
-func newLayer(dev kernels.Device, l layer, kv kernels.DType, buffers int) (*layer, error) {
+// layerUse is what a layer is made for.
+type layerUse struct {
+	buffers int                // outputs that the caller will want beside
+	methods []attention.Method // that it will plan
+}
+
+// newLayer allocates a layer whose cache has elements of type kv, after a look at the free memory.
+func newLayer(dev kernels.Device, l layer, kv kernels.DType, use layerUse) (*layer, error) {
 	dt := dev.Compute()
-	need := int64(1+buffers)*int64(l.rows*l.heads*l.headDim*dt.Size()) + 2*int64(l.keys*l.kvHeads*l.headDim*kv.Size())
-	if free, err := freeOn(dev); err == nil && need > free {
-		return nil, fmt.Errorf("%d queries of %d heads over %d keys need %s, %s are free", l.rows, l.heads, l.keys, model.GiB(need), model.GiB(free))
+	q := int64(l.rows * l.heads * l.headDim * dt.Size())
+	l.plans = map[kernels.PlanShape]*kernels.Plan{}
+	plans := int64(0)
+	for _, m := range use.methods {
+		shape := l.shape(m)
+		if _, counted := l.plans[shape]; shape.Block > 0 && !counted {
+			l.plans[shape] = nil
+			plans += shape.Bytes() + dev.Scratch(shape)
+		}
+	}
+	need := int64(1+use.buffers)*q + 2*int64(l.keys*l.kvHeads*l.headDim*kv.Size()) + plans
+	free, err := freeOn(dev)
+	if s, ok := dev.(interface{ Workspace(keys int) int64 }); ok {
+		free = max(0, free-s.Workspace(l.keys))
+	}
+	if err == nil && need > free {
+		return nil, fmt.Errorf("%d queries of %d heads over %d keys need %s, of that %s for the methods' plans, %s are free", l.rows, l.heads, l.keys, model.GiB(need), model.GiB(plans), model.GiB(free))
 	}
 	l.q = dev.Alloc(dt, l.rows, l.heads*l.headDim)
 	l.kv = kernels.KV{K: dev.Alloc(kv, l.kvHeads, l.keys, l.headDim), V: dev.Alloc(kv, l.kvHeads, l.keys, l.headDim)}
@@ -34,7 +54,7 @@ func newLayer(dev kernels.Device, l layer, kv kernels.DType, buffers int) (*laye
 
 // readLayer takes q [heads, n, headDim], and k and v [kvHeads, n, headDim] of any float type, from a file. Fewer queries than keys are
 // those of the last positions.
-func readLayer(dev kernels.Device, path string, buffers int) (*layer, error) {
+func readLayer(dev kernels.Device, path string, use layerUse) (*layer, error) {
 	c, err := loader.OpenFile(path)
 	if err != nil {
 		return nil, err
@@ -63,7 +83,7 @@ func readLayer(dev kernels.Device, path string, buffers int) (*layer, error) {
 	if dev.Compute() == kernels.BF16 || k.DType == kernels.BF16 && v.DType == kernels.BF16 {
 		kvType = kernels.BF16
 	}
-	l, err := newLayer(dev, shape, kvType, buffers)
+	l, err := newLayer(dev, shape, kvType, use)
 	if err == nil {
 		err = l.fill(dev, q, k, v)
 	}
@@ -128,13 +148,18 @@ func (l *layer) fill(dev kernels.Device, q, k, v kernels.Tensor) error {
 	return dev.Err()
 }
 
-// plan allocates what m needs for l; nil for a method without blocks.
+// shape is that of m's plan for l; its Block is 0 for a method without blocks.
+func (l *layer) shape(m attention.Method) kernels.PlanShape {
+	return m.Layout().Shape(kernels.PlanShape{Heads: l.heads, KVHeads: l.kvHeads, HeadDim: l.headDim, Capacity: l.keys, Rows: l.rows})
+}
+
+// plan is what m needs for l, which methods of one shape share; nil for a method without blocks.
 func (l *layer) plan(dev kernels.Device, m attention.Method) *kernels.Plan {
-	shape := m.Layout().Shape(kernels.PlanShape{Heads: l.heads, KVHeads: l.kvHeads, HeadDim: l.headDim, Capacity: l.keys, Rows: l.rows})
-	if shape.Block == 0 {
-		return nil
+	shape := l.shape(m)
+	if l.plans[shape] == nil && shape.Block > 0 {
+		l.plans[shape] = kernels.NewPlan(dev, shape)
 	}
-	return kernels.NewPlan(dev, shape)
+	return l.plans[shape]
 }
 
 // whole is the span of all queries.

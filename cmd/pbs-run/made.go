@@ -17,13 +17,13 @@ const (
 // makeLayer makes n queries, keys and values with the structure that makes sparse attention possible: noise, and in it a
 // few keys, scattered, that stand out for the queries of some stretches, and a first key that stands out a little for all. It
 // is the same for the same shape.
-func makeLayer(dev kernels.Device, shape layer, n int, kv kernels.DType) (*layer, error) {
+func makeLayer(dev kernels.Device, shape layer, n int, kv kernels.DType, use layerUse) (*layer, error) {
 	shape.keys, shape.rows = n, n
 	dims := [3]int{shape.kvHeads, n, shape.headDim}
 	if err := shape.check(dims, dims); err != nil {
 		return nil, fmt.Errorf("--heads, --kv-heads, --head-dim: %w", err)
 	}
-	l, err := newLayer(dev, shape, kv, 1)
+	l, err := newLayer(dev, shape, kv, use)
 	if err != nil {
 		return nil, err
 	}
