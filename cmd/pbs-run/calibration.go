@@ -162,6 +162,10 @@ func saveCalibration(path string, c calibration) error {
 
 // writeWhole writes a file that is never seen half written.
 func writeWhole(path string, data []byte) error {
+	path, err := loader.OutFile(path)
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}

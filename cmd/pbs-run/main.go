@@ -66,7 +66,7 @@ Exit codes: 0 success, 1 error, 130 interrupted (Ctrl-C), 143 terminated.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(generateCommand(), logitsCommand(), leaves(perplexityCommand()), attendCommand(), captureCommand(), leaves(tokenizeCommand()), leaves(inspectCommand()), leaves(verifyCommand()), benchCommand(), evalCommand(), group(attentionTopic()))
+	root.AddCommand(generateCommand(), logitsCommand(), leaves(perplexityCommand()), attendCommand(), captureCommand(), leaves(tokenizeCommand()), leaves(inspectCommand()), leaves(verifyCommand()), benchCommand(), evalCommand(), attentionTopic())
 	return root
 }
 

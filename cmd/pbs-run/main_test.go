@@ -245,7 +245,6 @@ func TestErrors(t *testing.T) {
 		{[]string{"nosuchcommand"}, "nosuchcommand"},
 		{[]string{"bench", "prefil"}, `unknown command "prefil" for "pbs-run bench"; did you mean prefill?`},
 		{[]string{"eval", "rulr"}, "did you mean ruler?"},
-		{[]string{"attention", "foo"}, `unknown command "foo" for "pbs-run attention"`},
 	} {
 		stdout, _, err := pbsRun("", c.args...)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
