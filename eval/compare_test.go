@@ -3,6 +3,7 @@ package eval
 import (
 	"bytes"
 	"context"
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
@@ -170,5 +171,13 @@ func TestDumpPrompts(t *testing.T) {
 	want := `{"task":"vt","_id":"1","prompt_sha256":"` + SHA256("vt-1") + `","sha256":"` + SHA256("<s>vt-1") + `","tokens":4,"max_new_tokens":5,"text":"<s>vt-1"}`
 	if err != nil || len(lines) != 5 || lines[1] != want {
 		t.Errorf("%v, %s, want %s", err, lines[1], want)
+	}
+	// One that is stopped leaves what was there.
+	ctx, stop := context.WithCancel(context.Background())
+	err = DumpPrompts(ctx, path, testOptions("").Tasks, 2, Shard{}, func(r Request) (Rendering, error) { stop(); return render(r) })
+	left, _ := os.ReadFile(path)
+	files, _ := os.ReadDir(filepath.Dir(path))
+	if !errors.Is(err, context.Canceled) || !bytes.Equal(left, data) || len(files) != 1 {
+		t.Errorf("stopped: %v, %d bytes of %d left, %d files", err, len(left), len(data), len(files))
 	}
 }

@@ -7,7 +7,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
 )
 
 // dumped is one line of a file of prompts.
@@ -23,18 +25,24 @@ type dumped struct {
 }
 
 // DumpPrompts writes the first prompt of every item that a run takes to a file: its text as the model reads it, how
-// many tokens that is, and its hash.
-func DumpPrompts(ctx context.Context, path string, tasks []Task, limit int, shard Shard, render Render) (err error) {
-	f, err := os.Create(path)
+// many tokens that is, and its hash. The file is there whole or not at all.
+func DumpPrompts(ctx context.Context, path string, tasks []Task, limit int, shard Shard, render Render) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".incomplete-*")
+	if err == nil {
+		defer os.Remove(f.Name()) // does nothing once it has its name
+		err = errors.Join(dumpAll(ctx, f, tasks, limit, shard, render), f.Chmod(0o644), f.Close())
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
 	if err != nil {
 		return fmt.Errorf("dump prompts: %w", err)
 	}
-	defer func() {
-		if err = errors.Join(err, f.Close()); err != nil {
-			err = fmt.Errorf("dump prompts: %w", err)
-		}
-	}()
-	w := bufio.NewWriter(f)
+	return nil
+}
+
+func dumpAll(ctx context.Context, to io.Writer, tasks []Task, limit int, shard Shard, render Render) error {
+	w := bufio.NewWriter(to)
 	for _, task := range tasks {
 		for _, i := range shard.items(len(task.IDs), limit) {
 			if err := context.Cause(ctx); err != nil {

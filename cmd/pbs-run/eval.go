@@ -14,6 +14,7 @@ import (
 
 	"github.com/pbs-run/pbs-run/eval"
 	"github.com/pbs-run/pbs-run/eval/benchmark"
+	"github.com/pbs-run/pbs-run/loader"
 )
 
 func evalCommand() *cobra.Command {
@@ -100,7 +101,7 @@ func (f *evalFlags) runEval(ctx context.Context, load func(*evalRun) (suite, err
 	if err := f.checkFolders(); err != nil {
 		return err
 	}
-	if err := checkApart("--dump-prompts", f.dump, f.data); err != nil {
+	if err := checkOut("--dump-prompts", f.dump, f.data); err != nil {
 		return err
 	}
 	if f.out == "" {
@@ -191,7 +192,11 @@ func (r *evalRun) runSuite(ctx context.Context, s suite, stdout io.Writer) error
 		}
 	}
 	if r.dump != "" {
-		if err := eval.DumpPrompts(ctx, r.dump, s.tasks, r.limit, r.shard, r.render); err != nil {
+		path, err := loader.OutFile(r.dump)
+		if err == nil {
+			err = eval.DumpPrompts(ctx, path, s.tasks, r.limit, r.shard, r.render)
+		}
+		if err != nil {
 			return err
 		}
 	}
