@@ -5,11 +5,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 )
 
 // dumped is one line of a file of prompts.
@@ -27,14 +24,7 @@ type dumped struct {
 // DumpPrompts writes the first prompt of every item that a run takes to a file: its text as the model reads it, how
 // many tokens that is, and its hash. The file is there whole or not at all.
 func DumpPrompts(ctx context.Context, path string, tasks []Task, limit int, shard Shard, render Render) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".incomplete-*")
-	if err == nil {
-		defer os.Remove(f.Name()) // does nothing once it has its name
-		err = errors.Join(dumpAll(ctx, f, tasks, limit, shard, render), f.Chmod(0o644), f.Close())
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
+	err := replaceFile(path, func(to io.Writer) error { return dumpAll(ctx, to, tasks, limit, shard, render) })
 	if err != nil {
 		return fmt.Errorf("dump prompts: %w", err)
 	}

@@ -199,6 +199,14 @@ func removeUnfinished(folder string) error {
 
 // writeFile replaces a file as a whole, or leaves it as it was.
 func writeFile(path string, data []byte) error {
+	return replaceFile(path, func(to io.Writer) error {
+		_, err := to.Write(data)
+		return err
+	})
+}
+
+// replaceFile is writeFile for what write makes.
+func replaceFile(path string, write func(to io.Writer) error) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
@@ -206,8 +214,7 @@ func writeFile(path string, data []byte) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	_, err = f.Write(data)
-	if err == nil {
+	if err = write(f); err == nil {
 		err = errors.Join(f.Chmod(0o644), f.Sync())
 	}
 	if err = errors.Join(err, f.Close()); err == nil {

@@ -39,9 +39,9 @@ func benchPrefillCommand() *cobra.Command {
 		Long: `Time prefills of random tokens, or of a text's tokens (--prompt-file, repeated where it is too short), and some decode
 steps after each, and set them beside what the machine can do: the FMA peak, and the read bandwidth right after the steps.
 Where several methods are given they take turns, dense attention is one of them and comes first, and the table shows their
-speed-up over it, dense whatever --attention-layers says; "bound" is the speed-up if attention took its density's share of dense attention's time and choosing blocks
-none. Attention to random tokens, or under random weights, is flat, and little of it can be left out: --force-density keeps a
-share of the blocks instead, all ranking and selection still done.
+speed-up over it, dense whatever --attention-layers says; "bound" is the speed-up if attention took its density's share of
+dense attention's time and choosing blocks none. Attention to random tokens, or under random weights, is flat, and little
+of it can be left out: --force-density keeps a share of the blocks instead, all ranking and selection still done.
 
   pbs-run bench prefill -m DIR --lengths 8K,32K --attention full --attention pbs --attention meanpool --prompt-file book.txt
   pbs-run bench prefill --load-format dummy --config llama-3.2-1b --layers 4 --lengths 32K --attention full --attention pbs --force-density 0.3

@@ -71,7 +71,7 @@ func (e *engine) breakEven(cfg model.Config) (int, error) {
 	}
 	list, err := readCalibrations(path)
 	if err != nil {
-		return 0, fmt.Errorf("--attention auto: %w; delete the file or give --min-length", err)
+		return 0, fmt.Errorf("--attention auto: %w, or give --min-length", err)
 	}
 	method, err := attention.Parse(defaultMethod)
 	if err != nil {
@@ -140,14 +140,17 @@ func readCalibrations(path string) ([]calibration, error) {
 		return nil, nil
 	}
 	var list []calibration
-	return list, loader.ReadJSON(path, maxCalibrationBytes, &list)
+	if err := loader.ReadJSON(path, maxCalibrationBytes, &list); err != nil {
+		return nil, fmt.Errorf("%w; delete the file", err)
+	}
+	return list, nil
 }
 
 // saveCalibration puts c in the place of what was known for its key.
 func saveCalibration(path string, c calibration) error {
 	list, err := readCalibrations(path)
 	if err != nil {
-		return fmt.Errorf("--calibrate: %w; delete the file", err)
+		return fmt.Errorf("--calibrate: %w", err)
 	}
 	list = append(slices.DeleteFunc(list, func(o calibration) bool { return o.calibrationKey == c.calibrationKey }), c)
 	b, err := json.MarshalIndent(list, "", "  ")

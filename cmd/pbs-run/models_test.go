@@ -13,21 +13,24 @@ import (
 	"github.com/pbs-run/pbs-run/loader"
 )
 
+// tensorIn finds a tensor in a model's files.
+func tensorIn(t *testing.T, dir, name string) loader.Info {
+	t.Helper()
+	c, err := loader.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.Tensors()[slices.IndexFunc(c.Tensors(), func(i loader.Info) bool { return i.Name == name })]
+}
+
 // TestNaNWeights: weights with a NaN load, but nothing is made of their logits, and --debug finds the layer.
 func TestNaNWeights(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(models+"llama-f16")); err != nil {
 		t.Fatal(err)
 	}
-	c, err := loader.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := slices.IndexFunc(c.Tensors(), func(i loader.Info) bool { return i.Name == "model.layers.1.mlp.up_proj.weight" })
-	info := c.Tensors()[at]
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
+	info := tensorIn(t, dir, "model.layers.1.mlp.up_proj.weight")
 	f, err := os.OpenFile(info.File, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/pbs-run/pbs-run/internal/goldentest"
-	"github.com/pbs-run/pbs-run/loader"
 	"github.com/pbs-run/pbs-run/model"
 )
 
@@ -119,15 +118,7 @@ func TestPerplexityOverflow(t *testing.T) {
 // scaleNorm sets every weight of the final norm of an F32 model to x.
 func scaleNorm(t *testing.T, dir string, x float32) {
 	t.Helper()
-	c, err := loader.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := slices.IndexFunc(c.Tensors(), func(i loader.Info) bool { return i.Name == "model.norm.weight" })
-	info := c.Tensors()[at]
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
+	info := tensorIn(t, dir, "model.norm.weight")
 	b, err := os.ReadFile(info.File)
 	if err != nil {
 		t.Fatal(err)

@@ -87,16 +87,20 @@ void pbs_softmax_blocks(int isa, const struct select_args *a, const float *q, co
     normalise(weights, pbs_candidates(a, i));
 }
 
+// weigh_next is the row of weights of query block i for one that takes [i0, i1) in order: it weighs as many as fit where the last ones are used up.
+static float *weigh_next(int isa, const struct select_args *a, const float *q, const float *k, int64_t i0, int64_t i, int64_t i1, float *scratch) {
+    int64_t row = (i - i0) % PBS_WEIGH_ROWS, end = i + PBS_WEIGH_ROWS < i1 ? i + PBS_WEIGH_ROWS : i1, stride = pbs_weigh_stride(i1);
+    if (row == 0) pbs_weigh_blocks(isa, a, q + (i - i0) * a->head_dim, k, i, end, scratch, stride);
+    return scratch + row * stride;
+}
+
 void pbs_keep_pairs(int isa, const struct select_args *a, const float *q, const float *k, int64_t i0, int64_t i1, double mass, uint64_t *keep,
                     float *scratch) {
     struct heaviest h = {.missing = mass, .shift = 24};
-    int64_t stride = pbs_weigh_stride(i1);
     for (int last = 0; !last;) {
         last = h.shift < 0;
         for (int64_t i = i0; i < i1; i++) {
-            int64_t row = (i - i0) % PBS_WEIGH_ROWS, end = i + PBS_WEIGH_ROWS < i1 ? i + PBS_WEIGH_ROWS : i1;
-            if (row == 0) pbs_weigh_blocks(isa, a, q + (i - i0) * a->head_dim, k, i, end, scratch, stride);
-            float *weights = scratch + row * stride;
+            float *weights = weigh_next(isa, a, q, k, i0, i, i1, scratch);
             normalise(weights, i + 1);
             int nan = weights[0] != weights[0];
             if (!last && !nan) heaviest_see(&h, weights, i + 1);
@@ -184,12 +188,9 @@ void pbs_pool_blocks(int isa, const struct select_args *a, const void *x, const 
 
 void pbs_select_blocks(int isa, const struct select_args *a, const uint16_t *perm, int64_t sorted, const float *q, const float *k, int64_t i0,
                        int64_t i1, uint64_t *keep, uint32_t *kept, float *scratch) {
-    int64_t first = pbs_first_block(a, perm, sorted), stride = pbs_weigh_stride(i1);
-    for (int64_t i = i0; i < i1; i++, keep += a->words, kept++) {
-        int64_t row = (i - i0) % PBS_WEIGH_ROWS, end = i + PBS_WEIGH_ROWS < i1 ? i + PBS_WEIGH_ROWS : i1;
-        if (row == 0) pbs_weigh_blocks(isa, a, q + (i - i0) * a->head_dim, k, i, end, scratch, stride);
-        pbs_choose_blocks(isa, a, first, i, scratch + row * stride, keep, kept);
-    }
+    int64_t first = pbs_first_block(a, perm, sorted);
+    for (int64_t i = i0; i < i1; i++, keep += a->words, kept++)
+        pbs_choose_blocks(isa, a, first, i, weigh_next(isa, a, q, k, i0, i, i1, scratch), keep, kept);
 }
 
 void pbs_weigh_blocks(int isa, const struct select_args *a, const float *q, const float *k, int64_t i0, int64_t i1, float *weights,
